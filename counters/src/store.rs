@@ -1,0 +1,1 @@
+//! Where counters live: Redis or the embedded in-process store.

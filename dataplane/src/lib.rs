@@ -1,0 +1,3 @@
+//! Accepts, decides, forwards.
+
+pub mod policy_slot;

@@ -1,0 +1,79 @@
+//! The policy in force: one slot, one writer, read once per request.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwapOption;
+use edgequota_policy::{Policy, Snapshot, Version};
+
+/// Where the policy in force comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Pushed by the control plane.
+    ControlPlane,
+    /// The last good file in `state_dir`.
+    StateDir,
+    /// The policy part of the process's own config file.
+    OwnFile,
+}
+
+impl Source {
+    /// As shown in logs, metrics and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::ControlPlane => "control_plane",
+            Source::StateDir => "state_dir",
+            Source::OwnFile => "own_file",
+        }
+    }
+}
+
+/// A policy and what is known about it.
+#[derive(Debug)]
+pub struct InForce {
+    /// Version and canonical bytes.
+    pub snapshot: Snapshot,
+    /// Compiled.
+    pub policy: Arc<Policy>,
+    /// Where it comes from.
+    pub source: Source,
+    /// When it came into force here.
+    pub since: SystemTime,
+    /// When it was last confirmed by its source (equal to `since` at first).
+    pub confirmed: SystemTime,
+}
+
+/// The slot. Workers keep their own `Arc` and compare `serial` (one load of a read-mostly line) per request.
+#[derive(Debug, Default)]
+pub struct PolicySlot {
+    current: ArcSwapOption<InForce>,
+    serial: AtomicU64,
+}
+
+impl PolicySlot {
+    /// Puts a policy in force. The caller is the only writer and has checked the generation.
+    pub fn put(&self, next: InForce) {
+        self.current.store(Some(Arc::new(next)));
+        self.serial.fetch_add(1, Ordering::Release);
+    }
+
+    /// Changes with every [`PolicySlot::put`]; 0: nothing in force yet.
+    pub fn serial(&self) -> u64 {
+        self.serial.load(Ordering::Acquire)
+    }
+
+    /// What is in force.
+    pub fn load(&self) -> Option<Arc<InForce>> {
+        self.current.load_full()
+    }
+
+    /// Version in force.
+    pub fn version(&self) -> Option<Version> {
+        self.load().map(|p| p.snapshot.version)
+    }
+}

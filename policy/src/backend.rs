@@ -1,0 +1,58 @@
+//! A compiled backend.
+use std::{sync::Arc, time::Duration};
+
+/// Which protocol is spoken to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BackendProtocol {
+    /// As the client came (http), by ALPN (https).
+    Auto,
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2 (h2c over http).
+    H2,
+    /// HTTP/3.
+    H3,
+}
+
+/// Where requests go. Equality is equality of definition: pools are keyed by it, so an edit elsewhere keeps them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Backend {
+    /// `default`, or its name.
+    pub name: Arc<str>,
+    /// As shown to people: scheme, host, explicit port, path prefix.
+    pub url: Arc<str>,
+    /// https.
+    pub tls: bool,
+    /// Host name or address, brackets dropped.
+    pub host: Arc<str>,
+    /// Explicit.
+    pub port: u16,
+    /// Path prefix without trailing slash; empty for none.
+    pub path_prefix: Arc<str>,
+    /// Protocol.
+    pub protocol: BackendProtocol,
+    /// From the last byte of the request sent to the response headers.
+    pub timeout: Option<Duration>,
+    /// Idle connections kept per process.
+    pub max_idle_conns: usize,
+    /// Most connections per process; None: unlimited.
+    pub max_conns: Option<usize>,
+    /// How long an idle connection is kept.
+    pub idle_conn_timeout: Option<Duration>,
+    /// 413 above; None: unlimited.
+    pub max_request_body_size: Option<u64>,
+    /// Connecting.
+    pub dial_timeout: Duration,
+    /// TCP keep-alive interval.
+    pub dial_keep_alive: Option<Duration>,
+    /// How long a body waits for `100 Continue`.
+    pub expect_continue_timeout: Option<Duration>,
+    /// How often the name is resolved again.
+    pub dns_refresh: Duration,
+    /// A connection is not reused when older.
+    pub max_connection_age: Option<Duration>,
+    /// HTTP/2: silence after which a ping is sent.
+    pub h2_read_idle_timeout: Option<Duration>,
+    /// HTTP/2: how long the answer to a ping may take.
+    pub h2_ping_timeout: Option<Duration>,
+}
