@@ -189,7 +189,7 @@ proptest! {
     #[test]
     fn resolving_changes_nothing_that_was_accepted(spec in any_spec()) {
         let resolved = spec.clone().resolved();
-        prop_assert_eq!(resolved.clone().resolved(), resolved.clone());
+        prop_assert_eq!(&resolved.clone().resolved(), &resolved);
         if spec.problems().is_empty() {
             prop_assert_eq!(resolved.problems(), vec![]);
         }
