@@ -14,17 +14,16 @@ mod server;
 mod telemetry;
 mod tls;
 
-use std::time::Duration;
-
-use edgequota_policy::{GoDuration, Problem};
+use edgequota_policy::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use edgequota_policy::spec::REDACTED;
 
 pub use self::{
     admin::Admin,
     control_plane::ControlPlane,
     redis::{Redis, RedisMode},
-    secret::REDACTED,
     server::{Server, ServerTls},
     telemetry::{LogFormat, LogLevel, Logging, Tracing},
     tls::PeerTls,
@@ -108,12 +107,4 @@ fn empty_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Re
     Redis::deserialize(serde_json::Value::Object(fields))
         .map(Some)
         .map_err(serde::de::Error::custom)
-}
-
-const fn secs(n: u64) -> GoDuration {
-    GoDuration::new(Duration::from_secs(n))
-}
-
-const fn millis(n: u64) -> GoDuration {
-    GoDuration::new(Duration::from_millis(n))
 }

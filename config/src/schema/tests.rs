@@ -176,3 +176,57 @@ fn a_file_of_another_kind_has_a_bounded_number_of_problems() {
         crate::problems::SHOWN + 1
     );
 }
+
+fn any_tree() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let scalar = proptest::sample::select(vec![
+        "",
+        "~",
+        "1",
+        "-1",
+        "0x1",
+        "true",
+        "off",
+        "1s",
+        "\"q\"",
+        "http://h:1",
+        "a,b",
+        "é",
+    ]);
+    let leaf = scalar.prop_map(str::to_owned);
+    let key = proptest::sample::select(
+        index()
+            .names()
+            .map(str::to_owned)
+            .chain(["x".to_owned()])
+            .collect::<Vec<_>>(),
+    );
+    leaf.prop_recursive(5, 40, 6, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4)
+                .prop_map(|items| format!("[{}]", items.join(", "))),
+            proptest::collection::btree_map(key.clone(), inner, 0..6).prop_map(|fields| {
+                let fields: Vec<String> = fields
+                    .into_iter()
+                    .map(|(k, v)| format!("{k}: {v}"))
+                    .collect();
+                format!("{{ {} }}", fields.join(", "))
+            }),
+        ]
+    })
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_tree_is_read_or_refused(tree in any_tree(), top in 0..index().top.len()) {
+        let text = format!("{}: {tree}\n", index().top[top].1.name);
+        if let Ok(document) = Document::parse("x.yaml", &text) {
+            for role in [Role::Standalone, Role::DataPlane, Role::ControlPlane] {
+                match from_document(&document, &Environment::new(), role) {
+                    Ok(loaded) => drop(loaded.settings.redacted()),
+                    Err(problems) => proptest::prop_assert!(!problems.0.is_empty()),
+                }
+            }
+        }
+    }
+}

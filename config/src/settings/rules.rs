@@ -154,6 +154,10 @@ fn control_plane(rules: &mut Rules<'_>, settings: &Settings) {
     rules.listen_address("control_plane.listen", &plane.listen);
     if !plane.address.is_empty() {
         rules.url("control_plane.address", &plane.address);
+        if plane.tls.enabled && plane.address.to_ascii_lowercase().starts_with("http://") {
+            let message = "control_plane.tls.enabled is true, but control_plane.address would not be encrypted: write https://";
+            rules.add("control_plane.address", message);
+        }
     }
     rules.one_secret("control_plane.token", &plane.token, &plane.token_file);
     rules.both_or_none(
