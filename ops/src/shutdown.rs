@@ -16,15 +16,29 @@ pub enum Stage {
 pub struct Shutdown {}
 impl Shutdown {
     /// Running.
-    pub fn new() -> Shutdown { todo!() }
+    pub fn new() -> Shutdown {
+        todo!()
+    }
     /// Now.
-    pub fn stage(&self) -> Stage { todo!() }
+    pub fn stage(&self) -> Stage {
+        todo!()
+    }
     /// Waits until at least `stage`. Cancel safe.
-    pub async fn reached(&self, _stage: Stage) { todo!() }
+    pub async fn reached(&self, _stage: Stage) {
+        todo!()
+    }
     /// Never goes back.
-    pub fn advance(&self, _to: Stage) { todo!() }
+    pub fn advance(&self, _to: Stage) {
+        todo!()
+    }
     /// SIGTERM: Leaving, after `delay` Draining. SIGINT: Draining at once. A second signal of either kind: exit
     /// now with 130. Callable once per process; SIGHUP calls `hup`.
-    pub fn listen_to_signals(&self, _delay: std::time::Duration, _hup: impl Fn() + Send + 'static) { todo!() }
+    pub fn listen_to_signals(&self, _delay: std::time::Duration, _hup: impl Fn() + Send + 'static) {
+        todo!()
+    }
 }
-impl Default for Shutdown { fn default() -> Self { Self::new() } }
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self::new()
+    }
+}

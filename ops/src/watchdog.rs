@@ -7,11 +7,17 @@ pub struct Watchdog {}
 pub struct Pulse {}
 impl Watchdog {
     /// `limit` without a touch: abort, naming the worker.
-    pub fn start(_limit: std::time::Duration) -> Watchdog { todo!() }
+    pub fn start(_limit: std::time::Duration) -> Watchdog {
+        todo!()
+    }
     /// For one worker.
-    pub fn pulse(&self, _name: String) -> Pulse { todo!() }
+    pub fn pulse(&self, _name: String) -> Pulse {
+        todo!()
+    }
 }
 impl Pulse {
     /// Alive.
-    pub fn touch(&self) { todo!() }
+    pub fn touch(&self) {
+        todo!()
+    }
 }
