@@ -23,6 +23,8 @@ use std::{
 pub use cells::{Counter, Gauge, Histogram, enter_worker};
 pub use sets::{CounterVec, HistogramVec};
 
+pub(crate) use cells::current_shard;
+
 use cells::Arena;
 use export::Exporter;
 use sets::LabelSets;
