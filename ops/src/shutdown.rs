@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
 };
 
 /// Where a process stands; only ever grows.
@@ -88,10 +88,11 @@ impl Shutdown {
         let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let listened = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
                 runtime.block_on(async {
-                    let mut signals = Signals::catch()?;
+                    let signals = Signals::catch()?;
                     // the caller may have given up, which is no reason to
                     let _ = ready.send(());
-                    drive(shutdown, async || signals.next().await, delay, hup, exit).await;
+                    let (to, from) = mpsc::channel(1);
+ tokio::join!(signals.forward(to), drive(shutdown, from, delay, hup, exit));
                     Ok(())
                 })
             });
@@ -137,11 +138,18 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Option<Caught> {
-        tokio::select! {
-            got = self.terminate.recv() => got.map(|()| Caught::Terminate),
-            got = self.interrupt.recv() => got.map(|()| Caught::Interrupt),
-            got = self.hangup.recv() => got.map(|()| Caught::Hangup),
+    /// Until nobody takes them any more.
+    async fn forward(mut self, to: mpsc::Sender<Caught>) {
+        loop {
+            let caught = tokio::select! {
+                Some(()) = self.terminate.recv() => Caught::Terminate,
+                Some(()) = self.interrupt.recv() => Caught::Interrupt,
+                Some(()) = self.hangup.recv() => Caught::Hangup,
+                else => return,
+            };
+            if to.send(caught).await.is_err() {
+                return;
+            }
         }
     }
 }
@@ -149,7 +157,7 @@ impl Signals {
 /// Turns signals into stages until there are no more signals. `exit` is what a second one does.
 async fn drive(
     shutdown: Shutdown,
-    mut next: impl AsyncFnMut() -> Option<Caught>,
+    mut signals: mpsc::Receiver<Caught>,
     delay: Duration,
     hup: impl Fn(),
     exit: impl Fn(),
@@ -161,7 +169,7 @@ async fn drive(
     let mut delay_runs = false;
     loop {
         let caught = tokio::select! {
-            caught = next() => caught,
+            caught = signals.recv() => caught,
             () = &mut drain_at, if delay_runs => {
                 delay_runs = false;
                 shutdown.advance(Stage::Draining);
@@ -197,27 +205,27 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-    use tokio::{sync::mpsc, time::Instant};
+    use tokio::time::Instant;
 
     use super::*;
 
     struct Driven {
         shutdown: Shutdown,
-        signals: mpsc::UnboundedSender<Caught>,
+        signals: mpsc::Sender<Caught>,
         hups: Arc<AtomicU32>,
         exits: Arc<AtomicU32>,
     }
 
     fn driven(delay: Duration) -> Driven {
         let shutdown = Shutdown::new();
-        let (signals, mut caught) = mpsc::unbounded_channel();
+        let (signals, caught) = mpsc::channel(8);
         let (hups, exits) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
         let (hup, exit) = (hups.clone(), exits.clone());
         let driven = shutdown.clone();
         tokio::spawn(async move {
             let hup = move || drop(hup.fetch_add(1, SeqCst));
             let exit = move || drop(exit.fetch_add(1, SeqCst));
-            drive(driven, async || caught.recv().await, delay, hup, exit).await;
+            drive(driven, caught, delay, hup, exit).await;
         });
         Driven {
             shutdown,
@@ -231,7 +239,7 @@ mod tests {
     async fn terminate_leaves_and_drains_after_the_delay() {
         let begin = Instant::now();
         let driven = driven(Duration::from_secs(5));
-        driven.signals.send(Caught::Terminate).unwrap();
+        driven.signals.try_send(Caught::Terminate).unwrap();
         driven.shutdown.reached(Stage::Leaving).await;
         assert_eq!(
             (driven.shutdown.stage(), begin.elapsed()),
@@ -246,15 +254,15 @@ mod tests {
     async fn interrupt_skips_the_delay_and_a_second_signal_exits() {
         let begin = Instant::now();
         let driven = driven(Duration::from_secs(5));
-        driven.signals.send(Caught::Hangup).unwrap();
-        driven.signals.send(Caught::Interrupt).unwrap();
+        driven.signals.try_send(Caught::Hangup).unwrap();
+        driven.signals.try_send(Caught::Interrupt).unwrap();
         driven.shutdown.reached(Stage::Draining).await;
         assert_eq!(begin.elapsed(), Duration::ZERO);
         assert_eq!(
             (driven.hups.load(SeqCst), driven.exits.load(SeqCst)),
             (1, 0)
         );
-        driven.signals.send(Caught::Terminate).unwrap();
+        driven.signals.try_send(Caught::Terminate).unwrap();
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(driven.exits.load(SeqCst), 1);
     }

@@ -18,10 +18,10 @@ use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
     extract::DefaultBodyLimit,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use edgequota_config::settings::Admin;
-use http::Request;
+use http::{Request, StatusCode};
 use http_body_util::Limited;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -164,13 +164,18 @@ async fn answer(
     activity: Arc<Activity>,
 ) -> Result<Response<Answered>, Infallible> {
     let answering = Answering::begin(&activity);
-    let request =
-        request.map(|body| Body::new(Limited::new(BodyInTime::new(body, read), MAX_BODY)));
-    // a router answers always; the match is exhaustive because its error cannot be made
-    let response = match router.oneshot(request).await {
-        Ok(response) => errors::as_json(response).await,
-        Err(never) => match never {},
+    let response = if request.body().size_hint().lower() > MAX_BODY as u64 {
+        // before the client has sent it in vain
+        StatusCode::PAYLOAD_TOO_LARGE.into_response()
+    } else {
+        let request =
+            request.map(|body| Body::new(Limited::new(BodyInTime::new(body, read), MAX_BODY)));
+        match router.oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
     };
+    let response = errors::as_json(response).await;
     Ok(response.map(|body| Answered {
         body,
         _answering: answering,
