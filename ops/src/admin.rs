@@ -1,5 +1,7 @@
 //! The admin server: probes, metrics, `/v1/config`, `/v1/stats`; the control plane adds its API to it.
 
+mod bodies;
+mod connections;
 mod endpoints;
 mod errors;
 mod serve;

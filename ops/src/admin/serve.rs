@@ -1,22 +1,10 @@
 //! The admin port's own accept loop: bounded connections, time limits, an end.
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::{Body, Bytes, HttpBody},
+    body::{Body, HttpBody as _},
     extract::DefaultBodyLimit,
     response::{IntoResponse as _, Response},
 };
@@ -30,12 +18,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use super::{
+    bodies::{Answered, BodyInTime},
+    connections::{Connections, Entry},
     errors,
     timed::{Activity, Answering, Limits, Timed},
 };
 
-/// Most connections at once.
-const MAX_CONNECTIONS: usize = 256;
 /// Largest request body: a policy (16 MiB) in its JSON envelope.
 const MAX_BODY: usize = 17 * 1024 * 1024;
 /// Largest request head.
@@ -176,147 +164,5 @@ async fn answer(
         }
     };
     let response = errors::as_json(response).await;
-    Ok(response.map(|body| Answered {
-        body,
-        _answering: answering,
-    }))
-}
-
-/// An answer's body: the connection is busy until it is gone.
-struct Answered {
-    body: Body,
-    _answering: Answering,
-}
-
-impl HttpBody for Answered {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A request body that must be complete within a time from when it is first asked for.
-struct BodyInTime {
-    body: Incoming,
-    limit: Option<Duration>,
-    until: Option<Pin<Box<tokio::time::Sleep>>>,
-}
-
-impl BodyInTime {
-    fn new(body: Incoming, limit: Option<Duration>) -> BodyInTime {
-        BodyInTime {
-            body,
-            limit,
-            until: None,
-        }
-    }
-}
-
-impl HttpBody for BodyInTime {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        }
-        let Some(limit) = self.limit else {
-            return Poll::Pending;
-        };
-        let until = self
-            .until
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        std::task::ready!(until.as_mut().poll(cx));
-        Poll::Ready(Some(Err(
-            "the request body did not arrive within admin.read_timeout".into(),
-        )))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The open connections. Cheap to clone.
-#[derive(Clone, Default)]
-struct Connections {
-    open: Arc<Mutex<HashMap<u64, Open>>>,
-    next: Arc<AtomicU64>,
-}
-
-struct Open {
-    activity: Arc<Activity>,
-    evicted: CancellationToken,
-}
-
-/// A place in the table, given back on drop.
-struct Entry {
-    id: u64,
-    activity: Arc<Activity>,
-    evicted: CancellationToken,
-    connections: Connections,
-}
-
-impl Connections {
-    /// None: full, and everybody is busy.
-    fn admit(&self) -> Option<Entry> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.len() >= MAX_CONNECTIONS {
-            // the oldest idle one: probes come and go, what lingers is something else
-            let idle = open
-                .iter()
-                .filter(|(_, open)| !open.activity.busy())
-                .map(|(id, _)| *id)
-                .min()?;
-            if let Some(open) = open.remove(&idle) {
-                open.evicted.cancel();
-            }
-        }
-        let id = self.next.fetch_add(1, Relaxed);
-        let activity = Arc::new(Activity::default());
-        let evicted = CancellationToken::new();
-        open.insert(
-            id,
-            Open {
-                activity: activity.clone(),
-                evicted: evicted.clone(),
-            },
-        );
-        Some(Entry {
-            id,
-            activity,
-            evicted,
-            connections: self.clone(),
-        })
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.connections
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.id);
-    }
+    Ok(response.map(|body| Answered::new(body, answering)))
 }

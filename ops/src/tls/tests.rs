@@ -182,14 +182,10 @@ fn errors_name_the_file_and_never_show_what_is_in_it() {
     let absent = dir.path().join("absent").display().to_string();
     let cases = [
         ((cert.clone(), absent.clone()), &absent, "cannot be read"),
-        ((garbage.clone(), key.clone()), &garbage, "no certificate"),
+        ((garbage.clone(), key), &garbage, "no certificate"),
         ((cert.clone(), garbage.clone()), &garbage, "no private key"),
         ((cert.clone(), torn.clone()), &torn, "no private key"),
-        (
-            (cert.clone(), other_key.clone()),
-            &other_key,
-            "does not belong",
-        ),
+        ((cert, other_key.clone()), &other_key, "does not belong"),
     ];
     for (files, named, why) in cases {
         let error = ServerTls::load(&peer(files, ""), &[])

@@ -50,9 +50,8 @@ fn a_worker_that_ended_is_not_watched() {
 #[test]
 fn a_panic_is_an_alarm() {
     let (watchdog, alarms) = watched();
-    let worker = watchdog.clone();
     let panicked = std::thread::spawn(move || {
-        let _pulse = worker.pulse("worker-2".to_owned());
+        let _pulse = watchdog.pulse("worker-2".to_owned());
         panic!("as the test wants it");
     });
     assert!(panicked.join().is_err());
