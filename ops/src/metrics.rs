@@ -77,7 +77,7 @@ impl Registered {
 }
 
 impl Metrics {
-    /// For `workers` workers (see [`enter_worker`]). Registers the process metrics too.
+    /// For `workers` workers (see [`enter_worker`]). Registers the process metrics and the log's dropped lines too.
     pub fn new(workers: usize) -> Metrics {
         let metrics = Self::bare(workers);
         for (name, counter) in process::register(&metrics.inner.exporter) {
@@ -85,10 +85,15 @@ impl Metrics {
                 .registered()
                 .insert(name, Registered::Process { counter });
         }
+        metrics.counter_fn(
+            "edgequota_log_dropped",
+            "Log lines dropped because stdout was slow.",
+            Arc::new(crate::logging::dropped),
+        );
         metrics
     }
 
-    /// Without the process metrics.
+    /// Without the metrics of the process.
     fn bare(workers: usize) -> Metrics {
         Metrics {
             inner: Arc::new(Inner {
