@@ -114,6 +114,11 @@ impl Prepared {
     pub fn hash(&self) -> Hash {
         self.hash
     }
+
+    /// Hash, compiled and written form, for explaining without publishing.
+    pub(crate) fn parts(&self) -> (Hash, &Arc<Policy>, &Arc<PolicySpec>) {
+        (self.hash, &self.policy, &self.spec)
+    }
 }
 
 /// A policy with its version, as it is served. The encoded form is made once and shared.
@@ -253,6 +258,12 @@ impl Publisher {
         } else {
             Met::Newer
         }
+    }
+
+    /// A generation that was used before, in another life of this process.
+    pub fn seen(&self, generation: u64) {
+        let mut highest = self.highest();
+        *highest = generation.max(*highest);
     }
 
     /// Stamps what is served above everything that was seen.
