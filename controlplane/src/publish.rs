@@ -31,6 +31,17 @@ pub enum Origin {
     Adopted(String),
 }
 
+impl Origin {
+    /// One of three words, for labels.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Origin::Files => "files",
+            Origin::StateDir => "state_dir",
+            Origin::Adopted(_) => "adopted",
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
