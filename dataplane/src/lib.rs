@@ -1,3 +1,4 @@
 //! Accepts, decides, forwards.
 
+pub mod follow;
 pub mod policy_slot;
