@@ -100,6 +100,11 @@ pub fn flush(limit: Duration) {
     }
 }
 
+/// Lines dropped so far because stdout was slow.
+pub fn dropped() -> u64 {
+    INSTALLED.get().map_or(0, LogHandle::dropped)
+}
+
 impl LogHandle {
     fn new(settings: &Logging, lines: Lines) -> LogHandle {
         let state = State {

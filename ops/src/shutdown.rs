@@ -69,8 +69,8 @@ impl Shutdown {
     }
 
     /// SIGTERM: Leaving, after `delay` Draining. SIGINT: Draining at once. A second signal of either kind: exit
-    /// now with 130. Callable once per process (again: ignored); SIGHUP calls `hup`. When it returns, the signals are
-    /// caught.
+    /// now with 130. SIGHUP: looks at the watched files (certificates, tokens), then calls `hup`. When it returns, the
+    /// signals are caught. Callable once per process (again: ignored).
     ///
     /// It has a thread of its own, so that a second Ctrl-C works even when every runtime hangs.
     pub fn listen_to_signals(&self, delay: Duration, hup: impl Fn() + Send + 'static) {
@@ -80,23 +80,17 @@ impl Shutdown {
             return;
         }
         let shutdown = self.clone();
+        let hup = move || {
+            crate::reload::now();
+            hup();
+        };
         let (ready, caught) = std::sync::mpsc::channel();
         let exit = || {
             crate::logging::flush(Duration::from_millis(200));
             std::process::exit(INTERRUPTED)
         };
         let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            let listened = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
-                runtime.block_on(async {
-                    let signals = Signals::catch()?;
-                    // the caller may have given up, which is no reason to
-                    let _ = ready.send(());
-                    let (to, from) = mpsc::channel(1);
- tokio::join!(signals.forward(to), drive(shutdown, from, delay, hup, exit));
-                    Ok(())
-                })
-            });
-            if let Err(error) = listened {
+            if let Err(error) = listen(shutdown, ready, delay, hup, exit) {
                 tracing::error!(%error, "signals cannot be caught, the process ends without a drain");
             }
         });
@@ -152,6 +146,27 @@ impl Signals {
             }
         }
     }
+}
+
+/// The thread that listens; `ready` is told when the signals are caught.
+fn listen(
+    shutdown: Shutdown,
+    ready: std::sync::mpsc::Sender<()>,
+    delay: Duration,
+    hup: impl Fn(),
+    exit: impl Fn(),
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let signals = Signals::catch()?;
+        // the caller may have given up, which is no reason to
+        let _ = ready.send(());
+        let (to, from) = mpsc::channel(1);
+        tokio::join!(signals.forward(to), drive(shutdown, from, delay, hup, exit));
+        Ok(())
+    })
 }
 
 /// Turns signals into stages until there are no more signals. `exit` is what a second one does.
