@@ -31,6 +31,17 @@ pub enum Origin {
     Adopted(String),
 }
 
+impl Origin {
+    /// One of three words, for labels.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Origin::Files => "files",
+            Origin::StateDir => "state_dir",
+            Origin::Adopted(_) => "adopted",
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -113,6 +124,11 @@ impl Prepared {
     /// Of the content.
     pub fn hash(&self) -> Hash {
         self.hash
+    }
+
+    /// Hash, compiled and written form, for explaining without publishing.
+    pub(crate) fn parts(&self) -> (Hash, &Arc<Policy>, &Arc<PolicySpec>) {
+        (self.hash, &self.policy, &self.spec)
     }
 }
 
@@ -253,6 +269,12 @@ impl Publisher {
         } else {
             Met::Newer
         }
+    }
+
+    /// A generation that was used before, in another life of this process.
+    pub fn seen(&self, generation: u64) {
+        let mut highest = self.highest();
+        *highest = generation.max(*highest);
     }
 
     /// Stamps what is served above everything that was seen.

@@ -4,6 +4,7 @@
 //! `request/record`. A policy comes in through `policy_slot`.
 
 pub mod app;
+pub mod follow;
 pub mod policy_slot;
 
 mod admission;
