@@ -29,7 +29,7 @@ pub use self::{
     telemetry::{LogFormat, LogLevel, Logging, Tracing},
     tls::PeerTls,
 };
-use crate::Role;
+use crate::{Role, check::Bad};
 
 /// All settings, validated.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -82,7 +82,7 @@ impl Settings {
 
     /// All that is wrong across fields. `bad` are the paths that structure has already complained about: what only
     /// follows from them is left out.
-    pub(crate) fn problems(&self, bad: &[String]) -> Vec<Problem> {
+    pub(crate) fn problems(&self, bad: &Bad) -> Vec<Problem> {
         rules::problems(self, bad)
     }
 
