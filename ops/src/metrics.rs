@@ -9,6 +9,7 @@ mod cells;
 mod export;
 mod openmetrics;
 mod process;
+mod registered;
 mod sets;
 
 #[cfg(test)]
@@ -23,18 +24,15 @@ use std::{
 pub use cells::{Counter, Gauge, Histogram, enter_worker};
 pub use sets::{CounterVec, HistogramVec};
 
+pub(crate) use cells::current_shard;
+
 use cells::Arena;
 use export::Exporter;
+use registered::{CounterFn, GaugeFn, Registered, Slot, current};
 use sets::LabelSets;
 
 /// What a labelled gauge answers at scrape time: (label values, value) each.
 pub type GaugeRows = Vec<(Vec<String>, f64)>;
-
-type CounterFn = Arc<dyn Fn() -> u64 + Send + Sync>;
-type GaugeFn = Arc<dyn Fn() -> GaugeRows + Send + Sync>;
-
-/// A function that is read at scrape time and may be replaced by a later registration of the same name.
-type Slot<F> = Arc<Mutex<F>>;
 
 /// The registry of one plane. Cheap to clone.
 ///
@@ -51,31 +49,8 @@ struct Inner {
     registered: Mutex<BTreeMap<&'static str, Registered>>,
 }
 
-#[derive(Clone)]
-enum Registered {
-    Counter(Counter),
-    CounterFn(Slot<CounterFn>),
-    CounterVec(CounterVec),
-    Gauge(Gauge),
-    GaugeFn(Slot<GaugeFn>),
-    HistogramVec(HistogramVec),
-    Process { counter: bool },
-}
-
-impl Registered {
-    fn is_counter(&self) -> bool {
-        matches!(
-            self,
-            Self::Counter(_)
-                | Self::CounterFn(_)
-                | Self::CounterVec(_)
-                | Self::Process { counter: true }
-        )
-    }
-}
-
 impl Metrics {
-    /// For `workers` workers (see [`enter_worker`]). Registers the process metrics too.
+    /// For `workers` workers (see [`enter_worker`]). Registers the process metrics and the log's dropped lines too.
     pub fn new(workers: usize) -> Metrics {
         let metrics = Self::bare(workers);
         for (name, counter) in process::register(&metrics.inner.exporter) {
@@ -83,10 +58,15 @@ impl Metrics {
                 .registered()
                 .insert(name, Registered::Process { counter });
         }
+        metrics.counter_fn(
+            "edgequota_log_dropped",
+            "Log lines dropped because stdout was slow.",
+            Arc::new(crate::logging::dropped),
+        );
         metrics
     }
 
-    /// Without the process metrics.
+    /// Without the metrics of the process.
     fn bare(workers: usize) -> Metrics {
         Metrics {
             inner: Arc::new(Inner {
@@ -290,11 +270,6 @@ impl fmt::Debug for Metrics {
             .field("names", &self.registered().len())
             .finish()
     }
-}
-
-/// Clones the function out, so that it never runs under the lock.
-fn current<F: Clone>(slot: &Slot<F>) -> F {
-    slot.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// A mistake in the program, not of the user: the caller gets cells that nobody reads.

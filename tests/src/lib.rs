@@ -1,1 +1,34 @@
-//! stub
+//! Harness: real redis-server, haproxy and `edgequota` processes, a scriptable origin, clients that can misbehave.
+//!
+//! Every process, listener and directory belongs to a handle and ends with it. Ports are the kernel's or found free;
+//! the only place that waits is [`eventually`].
+//!
+//! A harness fails a test by panicking, with what it knows; so it may unwrap.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod bench;
+pub mod body;
+pub mod client;
+pub mod configmap;
+pub mod edgequota;
+pub mod eventually;
+pub mod fleet;
+pub mod haproxy;
+pub mod load;
+pub mod log;
+pub mod metrics;
+pub mod origin;
+pub mod ports;
+pub mod process;
+pub mod python;
+pub mod redis_server;
+
+pub use client::{Answer, H1, H2, Raw, get, post};
+pub use configmap::ConfigMap;
+pub use edgequota::Edgequota;
+pub use eventually::{eventually, holds_for};
+pub use fleet::Fleet;
+pub use haproxy::Haproxy;
+pub use metrics::Metrics;
+pub use origin::{Origin, RawOrigin};
+pub use redis_server::Redis;

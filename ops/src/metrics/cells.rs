@@ -27,6 +27,11 @@ pub fn enter_worker(index: usize) {
     SHARD.set(index);
 }
 
+/// The shard of this thread.
+pub(crate) fn current_shard() -> usize {
+    SHARD.get()
+}
+
 /// Two cache lines, because the hardware prefetches lines in pairs.
 #[repr(align(128))]
 struct Shard([AtomicU64; CELLS]);

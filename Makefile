@@ -1,0 +1,39 @@
+# What there is to do here; every step of the checks is a recipe that runs on any machine with rustup.
+.DEFAULT_GOAL := help
+.PHONY: help run build install test e2e lint fmt bench clean
+
+CARGO ?= cargo
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## control plane, two data planes and an echo backend in one process; prints what to try
+	$(CARGO) run --quiet -p edgequota-cli -- demo
+
+build: ## everything, unoptimised
+	$(CARGO) build --workspace --all-targets
+
+install: ## what the tests need: redis-server, nginx, haproxy, curl, wrk, grpcio
+	@./tests/install.sh
+
+test: install ## every test, against real processes
+	$(CARGO) build --workspace --all-targets
+	$(CARGO) test --workspace --no-fail-fast
+
+e2e: install ## only the tests of the whole; one file with `make e2e T=limits`
+	$(CARGO) build --workspace
+	$(CARGO) test -p edgequota-tests $(if $(T),--test $(T))
+
+lint: ## format and lints, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+fmt: ## formats everything
+	$(CARGO) fmt --all
+
+bench: install ## side by side with nginx; writes the table in docs/performance.md
+	$(CARGO) build --release -p edgequota-cli
+	$(CARGO) run --release -p edgequota-tests --bin edgequota-bench -- $(BENCH)
+
+clean: ## removes what was built
+	$(CARGO) clean

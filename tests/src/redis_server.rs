@@ -1,0 +1,180 @@
+//! A real redis-server.
+
+use std::{process::Command, time::Duration};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::{
+    eventually::eventually,
+    ports::free_port,
+    process::{Process, program},
+};
+
+/// A redis-server without persistence on a port of its own. Ends with its handle.
+#[derive(Debug)]
+pub struct Redis {
+    dir: TempDir,
+    port: u16,
+    args: Vec<String>,
+    process: Option<Process>,
+}
+
+impl Redis {
+    /// Starts one and waits until it answers.
+    pub async fn start() -> Redis {
+        Redis::with(&[]).await
+    }
+
+    /// With more arguments (`["--requirepass", "x"]`).
+    pub async fn with(args: &[&str]) -> Redis {
+        let args: Vec<String> = args.iter().map(|s| (*s).to_owned()).collect();
+        for _ in 0..5 {
+            let dir = tempfile::tempdir().unwrap();
+            let mut redis = Redis {
+                dir,
+                port: free_port(),
+                args: args.clone(),
+                process: None,
+            };
+            redis.spawn();
+            if redis.came_up().await {
+                return redis;
+            }
+        }
+        panic!("redis-server did not start in five tries");
+    }
+
+    /// A port where no Redis listens (yet): `restart` starts one there.
+    pub fn absent() -> Redis {
+        Redis {
+            dir: tempfile::tempdir().unwrap(),
+            port: free_port(),
+            args: Vec::new(),
+            process: None,
+        }
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The `redis:` block for it, with more lines of the block (`deadline: 50ms`), each indented by the caller's
+    /// choice of none.
+    pub fn yaml(&self, more: &[&str]) -> String {
+        let mut text = format!("redis:\n  endpoints: [\"{}\"]\n", self.address());
+        for line in more {
+            text.push_str(&format!("  {line}\n"));
+        }
+        text
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// SIGSTOP: connections stay, nothing answers.
+    pub fn freeze(&self) {
+        self.process.as_ref().unwrap().signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.process.as_ref().unwrap().signal(Signal::CONT);
+    }
+
+    /// Starts it again on the same port, empty.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.spawn();
+        assert!(
+            self.came_up().await,
+            "redis-server did not come back on port {}",
+            self.port
+        );
+    }
+
+    /// A connection for the test itself.
+    pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(format!("redis://{}", self.address())).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// All keys.
+    pub async fn keys(&self) -> Vec<String> {
+        redis::cmd("KEYS")
+            .arg("*")
+            .query_async(&mut self.connection().await)
+            .await
+            .unwrap()
+    }
+
+    /// A field of a hash; None: no such key or field.
+    pub async fn hget(&self, key: &str, field: &str) -> Option<String> {
+        redis::cmd("HGET")
+            .arg(key)
+            .arg(field)
+            .query_async(&mut self.connection().await)
+            .await
+            .unwrap()
+    }
+
+    /// Remaining life of a key in milliseconds.
+    pub async fn pttl(&self, key: &str) -> i64 {
+        redis::cmd("PTTL")
+            .arg(key)
+            .query_async(&mut self.connection().await)
+            .await
+            .unwrap()
+    }
+
+    /// Id of the process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().pid()
+    }
+
+    fn spawn(&mut self) {
+        let mut command = Command::new(program("redis-server"));
+        command
+            .current_dir(self.dir.path())
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args([
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--daemonize",
+                "no",
+                "--maxclients",
+                "2000",
+            ])
+            .args(&self.args);
+        self.process = Some(Process::spawn(
+            format!("redis-server:{}", self.port),
+            &mut command,
+        ));
+    }
+
+    async fn came_up(&mut self) -> bool {
+        let process = std::sync::Mutex::new(self.process.as_mut().unwrap());
+        eventually(
+            "redis-server answers or ends",
+            Duration::from_secs(15),
+            || async {
+                let mut process = process.lock().unwrap();
+                if process.log().contains("Ready to accept connections") {
+                    Some(true)
+                } else if process.is_running() {
+                    None
+                } else {
+                    Some(false)
+                }
+            },
+        )
+        .await
+    }
+}
