@@ -139,6 +139,9 @@ impl Subscriber {
             };
             let turns = self.shared.turns();
             tokio::select! {
+                // In this order: what was said counts before the clock, so that a busy machine does not make a data
+                // plane dead whose words are waiting here. One that floods us delays nobody but itself.
+                biased;
                 () = ending.cancelled() => return Err(Status::unavailable("the control plane leaves")),
                 () = self.outbound.closed() => return Ok(()),
                 message = inputs.messages.message() => match message {

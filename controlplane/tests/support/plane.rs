@@ -228,6 +228,18 @@ impl Plane {
         .await;
     }
 
+    /// Accepts a snapshot without inflating it.
+    pub async fn accept_unread(&mut self) -> Version {
+        match self.next().await.unwrap() {
+            Said::Snapshot(snapshot) => {
+                let version = from_wire(snapshot.version);
+                self.ack(version).await;
+                version
+            }
+            other => panic!("a snapshot, not {other:?}"),
+        }
+    }
+
     /// Gets a snapshot and accepts it.
     pub async fn take(&mut self) -> Got {
         let got = self.snapshot().await;
