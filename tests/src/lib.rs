@@ -4,7 +4,7 @@
 //! the only place that waits is [`eventually`].
 //!
 //! A harness fails a test by panicking, with what it knows; so it may unwrap.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::large_futures)]
 
 pub mod bench;
 pub mod body;

@@ -1,5 +1,5 @@
 //! `edgequota demo`: what it prints can be done, and does what it says.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::large_futures)]
 
 use std::{process::Command, time::Duration};
 
@@ -10,11 +10,7 @@ fn commands(text: &str) -> Vec<String> {
     text.lines()
         .map(str::trim)
         .map(|l| l.strip_prefix("$ ").unwrap_or(l))
-        .filter(|l| {
-            ["curl ", "sed ", "edgequota ", "for ", "echo "]
-                .iter()
-                .any(|p| l.starts_with(p))
-        })
+        .filter(|l| ["curl ", "sed ", "edgequota ", "for ", "echo "].iter().any(|p| l.starts_with(p)))
         .map(str::to_owned)
         .collect()
 }
@@ -22,19 +18,9 @@ fn commands(text: &str) -> Vec<String> {
 /// Runs a printed line as a person would, with the binary on the path.
 fn shell(line: &str) -> (bool, String) {
     let bin = binary();
-    let path = format!(
-        "{}:{}",
-        bin.parent().unwrap().display(),
-        std::env::var("PATH").unwrap()
-    );
-    let output = Command::new("sh")
-        .arg("-c")
-        .arg(line)
-        .env("PATH", path)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
+    let path = format!("{}:{}", bin.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let output = Command::new("sh").arg("-c").arg(line).env("PATH", path).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.success(), text)
 }
 
@@ -54,15 +40,11 @@ async fn what_it_prints_works() {
         assert!(ok, "{line}\n{text}");
     }
     assert!(
-        lines
-            .iter()
-            .any(|l| l.starts_with("sed ") || l.contains("sed -i")),
+        lines.iter().any(|l| l.starts_with("sed ") || l.contains("sed -i")),
         "no command edits the policy: {lines:?}"
     );
     assert!(
-        lines
-            .iter()
-            .any(|l| l.contains("explain") || l.contains("/v1/limits/effective")),
+        lines.iter().any(|l| l.contains("explain") || l.contains("/v1/limits/effective")),
         "nothing asks why: {lines:?}"
     );
     demo.signal(rustix::process::Signal::INT);
