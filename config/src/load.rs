@@ -1,10 +1,21 @@
 //! Layers: defaults < file < environment, all mistakes at once.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
-use edgequota_policy::{PolicySpec, Problem};
+use edgequota_policy::PolicySpec;
 
-use crate::{Problems, Settings, problems::{Located, Place}};
+use crate::{
+    Problems, Settings,
+    document::{self, follows},
+    environment,
+    problems::{Located, Place},
+    schema::{self, Part},
+    watch::read::{self, ReadError},
+};
+pub use crate::{
+    document::Document,
+    environment::{Environment, process_environment},
+};
 
 /// Which part of a file a process takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,71 +29,177 @@ pub enum Role {
     ControlPlane,
 }
 
-/// A process's environment, injectable in tests.
-pub type Environment = BTreeMap<String, String>;
-
-/// The environment of this process; values that are no UTF-8 are left out with no error.
-pub fn process_environment() -> Environment {
-    todo!()
-}
-
-/// One parsed YAML document that keeps the place of every value.
-#[derive(Clone, Debug)]
-pub struct Document {}
-
-impl Document {
-    /// Parses text (16 MiB at most, alias expansion bounded). `name` is shown in problems. Empty text is an empty map.
-    pub fn parse(_name: &str, _text: &str) -> Result<Document, Problems> {
-        todo!()
-    }
-    /// Place of the nearest existing ancestor of `path`.
-    pub fn place(&self, _path: &str) -> Place {
-        todo!()
-    }
-    /// Turns semantic problems into located ones.
-    pub fn locate(&self, _problems: Vec<Problem>) -> Vec<Located> {
-        todo!()
-    }
-    /// Whether any policy key (backend, backends, routes, overrides, rate_limit, auth, events) stands in it.
-    pub fn has_policy(&self) -> bool {
-        todo!()
-    }
-    /// Top-level settings keys in it, for the warning about settings inside policy files.
-    pub fn settings_keys(&self) -> Vec<String> {
-        todo!()
-    }
-    /// The optional `revision`.
-    pub fn revision(&self) -> Option<String> {
-        todo!()
-    }
-    /// The policy part, structure checked, environment laid over it when given. NOT semantically checked.
-    pub fn policy(&self, _env: Option<&Environment>) -> Result<PolicySpec, Problems> {
-        todo!()
-    }
-    /// The settings part, structure and meaning checked, environment laid over it.
-    pub fn settings(&self, _env: &Environment) -> Result<Settings, Problems> {
-        todo!()
-    }
-}
-
 /// What a config file and the environment say.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// Settings in force.
     pub settings: Settings,
-    /// The policy part, resolved and checked, if the file or environment holds any. For DataPlane its problems
-    /// are warnings and this is None.
+    /// The policy part, resolved and checked, if the file or environment holds any. For the data plane and the
+    /// control plane its problems are warnings and this is `None`: they start without it and say so, because they
+    /// have other sources (the last good policy, the other plane).
     pub policy: Option<PolicySpec>,
     /// Warnings, each to be logged once.
     pub warnings: Vec<Located>,
 }
 
 /// Reads `path` (missing: an empty document) and lays the environment over it.
-pub fn load(_path: &Path, _env: &Environment, _role: Role) -> Result<Loaded, Problems> {
-    todo!()
+pub fn load(path: &Path, env: &Environment, role: Role) -> Result<Loaded, Problems> {
+    let name = path.display().to_string();
+    let document = match read::file(path) {
+        Ok(Some(text)) => Document::parse(&name, &text)?,
+        Ok(None) => Document::empty(&name),
+        Err(error) => return Err(unreadable(&name, &error)),
+    };
+    from_document(&document, env, role)
+}
+
+/// The same for a document that has been parsed already.
+pub fn from_document(
+    document: &Document,
+    env: &Environment,
+    role: Role,
+) -> Result<Loaded, Problems> {
+    let (settings, mut problems) = document.settings_and_problems(env);
+    let for_role = settings
+        .role_problems(role)
+        .into_iter()
+        .filter(|p| !follows(&p.path, &problems))
+        .collect();
+    problems.extend(document.locate_with(Some(env), for_role));
+    let mut warnings = environment::unknown(env);
+    warnings.extend(document.locate_with(Some(env), settings.warnings()));
+
+    let (policy, policy_problems) = match role {
+        Role::Standalone => read_policy(document, Some(env), &mut warnings, true),
+        Role::ControlPlane if settings.control_plane.policy_path.is_empty() => {
+            read_policy(document, Some(env), &mut warnings, false)
+        }
+        Role::ControlPlane => (None, Vec::new()),
+        Role::DataPlane => {
+            warnings.extend(environment::policy_not_applied(env));
+            read_policy(document, None, &mut warnings, false)
+        }
+    };
+    // An unknown top-level key is found by the check of either part.
+    let new = policy_problems
+        .into_iter()
+        .filter(|problem| !problems.contains(problem))
+        .collect::<Vec<_>>();
+    match role {
+        Role::Standalone => problems.extend(new),
+        Role::DataPlane | Role::ControlPlane => warnings.extend(new),
+    }
+    sort(&mut problems);
+    Problems(problems).into_result()?;
+    Ok(Loaded {
+        settings,
+        policy,
+        warnings,
+    })
+}
+
+/// The policy, or all that is wrong with it. One that is not `needed` may be absent.
+fn read_policy(
+    document: &Document,
+    env: Option<&Environment>,
+    warnings: &mut Vec<Located>,
+    needed: bool,
+) -> (Option<PolicySpec>, Vec<Located>) {
+    let set = document.has_policy() || env.is_some_and(|env| environment::sets(env, Part::Policy));
+    if !set && !needed {
+        return (None, Vec::new());
+    }
+    let (spec, mut problems) = document.policy_and_problems(env);
+    let semantic = spec
+        .problems()
+        .into_iter()
+        .filter(|p| !follows(&p.path, &problems))
+        .collect();
+    let semantic = document.locate_with(env, semantic);
+    problems.extend(semantic);
+    if problems.is_empty() {
+        warnings.extend(document.locate_with(env, spec.warnings()));
+        (Some(spec.resolved()), problems)
+    } else {
+        (None, problems)
+    }
+}
+
+/// Lays the environment's policy variables over a policy that was put together from several files.
+pub fn policy_from_environment(
+    spec: PolicySpec,
+    env: &Environment,
+) -> Result<PolicySpec, Problems> {
+    if !environment::sets(env, Part::Policy) {
+        return Ok(spec);
+    }
+    let checked = Document::empty("environment").checked(Some(env), Part::Policy);
+    Problems(checked.problems).into_result()?;
+    // Only blocks have variables; the lists stay as they are.
+    let PolicySpec {
+        backends,
+        routes,
+        overrides,
+        ..
+    } = spec;
+    let blocks = PolicySpec {
+        backends: Vec::new(),
+        routes: Vec::new(),
+        overrides: Vec::new(),
+        ..spec
+    };
+    // The canonical form is the only one that keeps secrets.
+    let mut base = serde_json::from_slice(&blocks.canonical()).unwrap_or_default();
+    merge(&mut base, checked.value);
+    let blocks: PolicySpec = document::from_value(base)
+        .map_err(|(path, message)| Problems::whole("environment", format!("{path}: {message}")))?;
+    Ok(PolicySpec {
+        backends,
+        routes,
+        overrides,
+        ..blocks
+    })
+}
+
+fn merge(
+    base: &mut serde_json::Map<String, serde_json::Value>,
+    over: serde_json::Map<String, serde_json::Value>,
+) {
+    use serde_json::Value::Object;
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Object(base)), Object(over)) => merge(base, over),
+            (_, value) => drop(base.insert(key, value)),
+        }
+    }
+}
+
+/// In the order of the file, then the environment, then what has no place.
+fn sort(problems: &mut [Located]) {
+    problems.sort_by_key(|problem| match &problem.place {
+        Place::File { line, column, .. } => (0, *line, *column),
+        Place::Env(_) => (1, 0, 0),
+        Place::Whole(_) => (2, 0, 0),
+    });
+}
+
+fn unreadable(name: &str, error: &ReadError) -> Problems {
+    let place = match *error {
+        ReadError::NotUtf8 { line, column } => Place::File {
+            file: name.to_owned(),
+            line,
+            column,
+        },
+        _ => Place::Whole(name.to_owned()),
+    };
+    Problems(vec![Located {
+        place,
+        path: String::new(),
+        message: error.to_string(),
+    }])
 }
 
 /// JSON Schema of a config file, settings and policy in one.
 pub fn schema() -> serde_json::Value {
-    todo!()
+    schema::json()
 }

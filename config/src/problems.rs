@@ -1,5 +1,7 @@
 //! All that is wrong with the files, each with its place.
 
+use std::fmt;
+
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -9,7 +11,7 @@ pub enum Place {
         file: String,
         /// From 1.
         line: usize,
-        /// From 1.
+        /// From 1, in characters.
         column: usize,
     },
     /// An environment variable.
@@ -18,25 +20,121 @@ pub enum Place {
     Whole(String),
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::File { file, line, column } => write!(f, "{}:{line}:{column}", one_line(file)),
+            Place::Env(name) => write!(f, "environment {}", one_line(name)),
+            Place::Whole(file) => f.write_str(&one_line(file)),
+        }
+    }
+}
+
 /// One problem: where, at which path, what, and the nearest known name if one is near.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {
     /// Where.
     pub place: Place,
-    /// `redis.pool_size`, `routes[3].match.path_regex`.
+    /// `redis.pool_size`, `routes[3].match.path_regex`; empty for a whole file or variable.
     pub path: String,
     /// What is wrong and what is allowed; never a secret.
     pub message: String,
 }
-// STUB: Display: `config.yaml:12:5: rate_limit.bursst: unknown key, did you mean "burst"?`
+
+/// `config.yaml:12:5: rate_limit.bursst: unknown key, did you mean "burst"?`, always a single line.
+impl fmt::Display for Located {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", one_line(&self.path))?;
+        }
+        f.write_str(&one_line(&self.message))
+    }
+}
 
 /// Never empty when it stands in an `Err`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Located>);
 
-impl std::fmt::Display for Problems {
-    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        todo!()
+impl Problems {
+    /// A single problem with a whole file.
+    pub fn whole(file: &str, message: impl Into<String>) -> Problems {
+        Problems(vec![Located {
+            place: Place::Whole(file.to_owned()),
+            path: String::new(),
+            message: message.into(),
+        }])
+    }
+
+    /// `Ok` when there are none.
+    pub fn into_result(self) -> Result<(), Problems> {
+        if self.0.is_empty() { Ok(()) } else { Err(self) }
+    }
+}
+
+/// One problem a line, in the order of the file; at most [`SHOWN`], then how many more there are.
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.0.iter().take(SHOWN).enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        match self.0.len().checked_sub(SHOWN) {
+            Some(more) if more > 0 => write!(f, "\n... and {more} more problems"),
+            _ => Ok(()),
+        }
     }
 }
 impl std::error::Error for Problems {}
+
+/// Most problems that [`Problems`] prints: a file of another kind must not flood the log.
+pub const SHOWN: usize = 200;
+
+/// Control characters would let a value of the file forge further lines of the log.
+fn one_line(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.chars().any(char::is_control) {
+        text.chars()
+            .flat_map(|c| {
+                if c.is_control() {
+                    c.escape_default().collect::<Vec<_>>()
+                } else {
+                    vec![c]
+                }
+            })
+            .collect::<String>()
+            .into()
+    } else {
+        text.into()
+    }
+}
+
+/// A value as a problem may show it: quoted, at most 64 characters, user information of a URL taken out.
+/// Only for values that the schema does not mark as secret.
+pub(crate) fn shown(value: &str) -> String {
+    let value = without_userinfo(value);
+    let mut short: String = value.chars().take(64).collect();
+    if short.len() < value.len() {
+        short.push('…');
+    }
+    format!("\"{}\"", one_line(&short))
+}
+
+/// `http://user:pw@host/` as `http://[REDACTED]@host/`.
+pub(crate) fn without_userinfo(value: &str) -> std::borrow::Cow<'_, str> {
+    let Some(start) = value.find("://").map(|i| i + 3) else {
+        return value.into();
+    };
+    let end = value[start..]
+        .find(['/', '?', '#'])
+        .map_or(value.len(), |i| start + i);
+    // A password may itself hold a slash that nobody escaped: then the last @ of the whole text is the border.
+    match value[start..end]
+        .rfind('@')
+        .or_else(|| value[start..].rfind('@'))
+    {
+        Some(at) => format!("{}[REDACTED]{}", &value[..start], &value[start + at..]).into(),
+        None => value.into(),
+    }
+}

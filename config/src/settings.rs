@@ -1,82 +1,119 @@
 //! What a process is told about itself. One file a block under `settings/`.
-use ipnet::IpNet;
-use secrecy::SecretString;
-use edgequota_policy::GoDuration;
+//!
+//! The types are read by serde, described by schemars (the structural check, the environment names and the reference
+//! in `docs/configuration.md` all come from that description), and written by serde with every secret redacted.
+
+mod admin;
+pub(crate) mod cidr;
+mod control_plane;
+mod redis;
+mod restart;
+mod rules;
+pub(crate) mod secret;
+mod server;
+mod telemetry;
+mod tls;
+
+use std::time::Duration;
+
+use edgequota_policy::{GoDuration, Problem};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use self::{
+    admin::Admin,
+    control_plane::ControlPlane,
+    redis::{Redis, RedisMode},
+    secret::REDACTED,
+    server::{Server, ServerTls},
+    telemetry::{LogFormat, LogLevel, Logging, Tracing},
+    tls::PeerTls,
+};
+use crate::Role;
 
 /// All settings, validated.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// `server`
+    /// The proxy port.
     pub server: Server,
-    /// `admin`
+    /// The admin port.
     pub admin: Admin,
-    /// `control_plane`
+    /// The stream between the planes.
     pub control_plane: ControlPlane,
-    /// `redis`
+    /// Where counters live.
     pub redis: Redis,
-    /// `cache_redis`; None: use `redis`.
+    /// A Redis of its own for cached answers of the external limit service, same fields as `redis`. Empty: `redis` is
+    /// used.
+    #[serde(deserialize_with = "empty_is_none")]
     pub cache_redis: Option<Redis>,
-    /// `logging`
+    /// What is logged, and how.
     pub logging: Logging,
-    /// `tracing`
+    /// Traces over OTLP.
     pub tracing: Tracing,
 }
+
 impl Settings {
-    /// Features that are enabled but not built yet.
-    pub fn not_built(&self) -> Vec<edgequota_policy::Problem> { todo!() }
-    /// Redacted JSON for `/v1/config`.
-    pub fn redacted(&self) -> serde_json::Value { todo!() }
+    /// Features that are enabled but not built yet. A process refuses to start with them.
+    pub fn not_built(&self) -> Vec<Problem> {
+        rules::not_built(self)
+    }
+
+    /// What is wrong with these settings for a process of this role (rules that do not hold for a file as such).
+    /// [`crate::load::load`] includes them.
+    pub fn role_problems(&self, role: Role) -> Vec<Problem> {
+        rules::for_role(self, role)
+    }
+
+    /// Things worth a warning at start.
+    pub fn warnings(&self) -> Vec<Problem> {
+        rules::warnings(self)
+    }
+
+    /// Redacted JSON for `/v1/config`: secrets as `[REDACTED]`, unset ones empty, user information of URLs taken out.
+    pub fn redacted(&self) -> serde_json::Value {
+        restart::redacted(self)
+    }
+
     /// Paths whose change needs a restart and differs between the two.
-    pub fn needs_restart(&self, _newer: &Settings) -> Vec<&'static str> { todo!() }
+    pub fn needs_restart(&self, newer: &Settings) -> Vec<&'static str> {
+        restart::needed(self, newer)
+    }
+
+    /// All that is wrong across fields. `bad` are the paths that structure has already complained about: what only
+    /// follows from them is left out.
+    pub(crate) fn problems(&self, bad: &[String]) -> Vec<Problem> {
+        rules::problems(self, bad)
+    }
+
+    /// Spellings that mean the same become one, so that nobody else has to know them.
+    pub(crate) fn normalised(mut self) -> Settings {
+        if let Some(version) = rules::tls_version(&self.server.tls.min_version) {
+            self.server.tls.min_version = version.to_owned();
+        }
+        self
+    }
 }
-/// `server`. Durations: zero = off.
-#[allow(missing_docs)]
-#[derive(Clone, Debug)]
-pub struct Server {
-    pub address: String, pub workers: usize, pub trusted_proxies: Vec<IpNet>, pub health_path: String,
-    pub max_header_bytes: usize, pub max_headers: usize,
-    pub read_timeout: GoDuration, pub read_header_timeout: GoDuration, pub write_timeout: GoDuration, pub idle_timeout: GoDuration,
-    pub drain_delay: GoDuration, pub drain_timeout: GoDuration, pub request_timeout: GoDuration, pub max_connection_age: GoDuration,
-    pub max_concurrent_requests: usize, pub max_connections: usize,
-    pub allowed_websocket_origins: Vec<String>, pub max_websocket_conns_per_key: usize, pub max_websocket_transfer_bytes: u64, pub websocket_idle_timeout: GoDuration,
-    pub tls: ServerTls,
+
+/// `cache_redis: {}` is "use `redis`", not a Redis with default fields.
+fn empty_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Redis>, D::Error> {
+    let Some(fields) =
+        Option::<serde_json::Map<String, serde_json::Value>>::deserialize(deserializer)?
+    else {
+        return Ok(None);
+    };
+    if fields.is_empty() {
+        return Ok(None);
+    }
+    Redis::deserialize(serde_json::Value::Object(fields))
+        .map(Some)
+        .map_err(serde::de::Error::custom)
 }
-#[allow(missing_docs)]
-#[derive(Clone, Debug)]
-pub struct ServerTls { pub enabled: bool, pub cert_file: String, pub key_file: String, pub http3_enabled: bool, pub http3_advertise_port: u16, pub min_version: String, pub client_ca_file: String }
-#[allow(missing_docs)]
-#[derive(Clone, Debug)]
-pub struct Admin { pub address: String, pub read_timeout: GoDuration, pub write_timeout: GoDuration, pub idle_timeout: GoDuration, pub token: SecretString, pub token_file: String }
-#[allow(missing_docs)]
-#[derive(Clone, Debug)]
-pub struct ControlPlane {
-    pub address: String, pub listen: String, pub policy_path: String, pub state_dir: String, pub initial_wait: GoDuration,
-    pub allow_insecure: bool, pub node_id: String, pub token: SecretString, pub token_file: String, pub tls: PeerTls,
+
+const fn secs(n: u64) -> GoDuration {
+    GoDuration::new(Duration::from_secs(n))
 }
-/// TLS towards or for a peer: both client and server material.
-#[allow(missing_docs)]
-#[derive(Clone, Debug)]
-pub struct PeerTls { pub enabled: bool, pub cert_file: String, pub key_file: String, pub ca_file: String, pub server_name: String, pub insecure_skip_verify: bool }
-/// Topology of Redis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum RedisMode { Single, Replication, Sentinel, Cluster, Embedded }
-#[allow(missing_docs)]
-#[derive(Clone, Debug)]
-pub struct Redis {
-    pub endpoints: Vec<String>, pub mode: RedisMode, pub master_name: String, pub username: String, pub password: SecretString, pub password_file: String,
-    pub db: i64, pub pool_size: usize, pub dial_timeout: GoDuration, pub read_timeout: GoDuration, pub write_timeout: GoDuration, pub deadline: GoDuration,
-    pub sentinel_username: String, pub sentinel_password: SecretString, pub sentinel_password_file: String, pub tls: PeerTls,
+
+const fn millis(n: u64) -> GoDuration {
+    GoDuration::new(Duration::from_millis(n))
 }
-#[allow(missing_docs)]
-#[derive(Clone, Debug)]
-pub struct Logging { pub level: LogLevel, pub format: LogFormat, pub access_log_enabled: bool }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum LogLevel { Debug, Info, Warn, Error }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum LogFormat { Json, Text }
-#[allow(missing_docs)]
-#[derive(Clone, Debug)]
-pub struct Tracing { pub enabled: bool, pub endpoint: String, pub service_name: String, pub sample_rate: f64 }

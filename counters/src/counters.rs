@@ -1,56 +1,310 @@
 //! The process's counting: one [`Counters`], one [`Decider`] per worker.
-use std::sync::Arc;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-use edgequota_config::settings::Redis;
+use edgequota_config::settings::{Redis, RedisMode};
 use edgequota_ops::metrics::Metrics;
+use edgequota_policy::limit::Mode;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::decision::{Ask, Decision};
+use crate::{
+    clock::Clock,
+    decision::{AllowedBy, Ask, Decision, Refusal, Verdict},
+    failure::{Failover, unknown},
+    metrics::{self, Counted},
+    plans::{self, Chosen},
+    store::{
+        Purpose, Replies,
+        embedded::{CAPACITY, Embedded, Evict},
+        redis::Primary,
+    },
+};
 
 /// Process-wide: store settings, embedded store, fallback buckets, passthrough cap, metrics. Cheap to clone.
+///
+/// When the last clone and the last [`Decider`] are gone, the connections end.
 #[derive(Clone)]
-pub struct Counters {}
+pub struct Counters(Arc<Shared>);
+
+struct Shared {
+    store: Store,
+    failover: Failover,
+    counted: Arc<Counted>,
+    fleet: FleetSize,
+}
+
+enum Store {
+    Embedded(Arc<Embedded>),
+    /// The guard ends the connections with the last of those that count on them.
+    Redis(Arc<Primary>, Arc<DropGuard>),
+}
 
 /// How many data planes and workers the fleet has, as far as known (unknown: 1). Set by the control-plane stream.
 #[derive(Clone, Debug, Default)]
-pub struct FleetSize(Arc<std::sync::atomic::AtomicU64>);
+pub struct FleetSize(Arc<AtomicU64>);
 impl FleetSize {
     /// Number of data planes, at least 1.
     pub fn get(&self) -> u64 {
-        self.0.load(std::sync::atomic::Ordering::Relaxed).max(1)
+        self.0.load(Ordering::Relaxed).max(1)
     }
     /// Learned.
     pub fn set(&self, n: u64) {
-        self.0.store(n, std::sync::atomic::Ordering::Relaxed);
+        self.0.store(n, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.store {
+            Store::Embedded(store) => f.debug_tuple("Counters").field(store).finish(),
+            Store::Redis(primary, _) => f.debug_tuple("Counters").field(primary).finish(),
+        }
     }
 }
 
 impl Counters {
-    /// `redis` is watched: a change moves to new connections without a lost call. Does no I/O yet.
+    /// `redis` is watched: a change moves to new connections without a lost call; only a change between `embedded`
+    /// and the rest needs a restart, and so does `pool_size`. Does no I/O yet.
     /// `node` names the connections (`CLIENT SETNAME`).
-    pub fn new(_redis: tokio::sync::watch::Receiver<Arc<Redis>>, _metrics: &Metrics, _fleet: FleetSize, _node: &str) -> Counters { todo!() }
-    /// With an embedded store that already exists (demo: two data planes and the control plane share one).
-    pub fn share_embedded(&self, _metrics: &Metrics, _fleet: FleetSize) -> Counters { todo!() }
-    /// For one worker; call inside that worker's runtime (connection tasks are spawned on it). At most
-    /// `pool_size - 1` workers get a connection of their own, later ones share by message; one connection is left
-    /// for `ping` and the API.
-    pub fn decider(&self, _worker: usize) -> Decider { todo!() }
-    /// For callers on any multi-thread runtime (admin API, control plane): `Send + Sync`.
-    pub fn shared_decider(&self) -> Decider { todo!() }
-    /// `PING` answered in time; the embedded store always answers.
-    pub async fn ping(&self) -> bool { todo!() }
-    /// Waits until the store was tried once (connected or failed), for `/startz`.
-    pub async fn tried(&self) { todo!() }
+    pub fn new(
+        redis: watch::Receiver<Arc<Redis>>,
+        metrics: &Metrics,
+        fleet: FleetSize,
+        node: &str,
+    ) -> Counters {
+        if redis.borrow().mode == RedisMode::Embedded {
+            let store = Arc::new(Embedded::new(
+                Clock::monotonic(),
+                CAPACITY,
+                Evict::FullFirst,
+            ));
+            return Counters::embedded(store, metrics, fleet);
+        }
+        let counted = Arc::new(Counted::new(metrics));
+        let stop = CancellationToken::new();
+        let primary = Arc::new(Primary::new(
+            redis,
+            Arc::clone(&counted),
+            node,
+            stop.clone(),
+        ));
+        metrics::watch_redis(metrics, &primary);
+        Counters::with(
+            Store::Redis(primary, Arc::new(stop.drop_guard())),
+            counted,
+            fleet,
+        )
+    }
+
+    /// With an embedded store that already exists (demo: two data planes and the control plane share one). Of one
+    /// that counts in Redis, the connections are shared.
+    pub fn share_embedded(&self, metrics: &Metrics, fleet: FleetSize) -> Counters {
+        match &self.0.store {
+            Store::Embedded(store) => Counters::embedded(Arc::clone(store), metrics, fleet),
+            Store::Redis(primary, guard) => {
+                metrics::watch_redis(metrics, primary);
+                let store = Store::Redis(Arc::clone(primary), Arc::clone(guard));
+                Counters::with(store, Arc::new(Counted::new(metrics)), fleet)
+            }
+        }
+    }
+
+    fn embedded(store: Arc<Embedded>, metrics: &Metrics, fleet: FleetSize) -> Counters {
+        metrics::watch_embedded(metrics, &store);
+        Counters::with(
+            Store::Embedded(store),
+            Arc::new(Counted::new(metrics)),
+            fleet,
+        )
+    }
+
+    fn with(store: Store, counted: Arc<Counted>, fleet: FleetSize) -> Counters {
+        let failover = Failover::new(Clock::monotonic());
+        Counters(Arc::new(Shared {
+            store,
+            failover,
+            counted,
+            fleet,
+        }))
+    }
+
+    /// For one worker (counted from 0); call inside that worker's runtime (connection tasks are spawned on it). At
+    /// most `pool_size - 1` workers get a connection of their own, later ones share by message; one connection is
+    /// left for `ping` and the API.
+    pub fn decider(&self, worker: usize) -> Decider {
+        let slot = match &self.0.store {
+            Store::Embedded(_) => 0,
+            Store::Redis(primary, _) => {
+                let slot = primary.slot_of_worker(worker);
+                primary.ensure(slot);
+                slot
+            }
+        };
+        Decider {
+            shared: Arc::clone(&self.0),
+            slot,
+        }
+    }
+
+    /// For callers on any multi-thread runtime (admin API, control plane): `Send + Sync`. Call it inside that runtime.
+    pub fn shared_decider(&self) -> Decider {
+        let slot = match &self.0.store {
+            Store::Embedded(_) => 0,
+            Store::Redis(primary, _) => {
+                primary.ensure(primary.spare());
+                primary.spare()
+            }
+        };
+        Decider {
+            shared: Arc::clone(&self.0),
+            slot,
+        }
+    }
+
+    /// `PING` answered within two seconds; the embedded store always answers.
+    pub async fn ping(&self) -> bool {
+        match &self.0.store {
+            Store::Embedded(_) => true,
+            Store::Redis(primary, _) => primary.ping().await,
+        }
+    }
+
+    /// Waits until the store was tried once (connected or failed) on every connection wanted so far, for `/startz`.
+    pub async fn tried(&self) {
+        if let Store::Redis(primary, _) = &self.0.store {
+            primary.tried().await;
+        }
+    }
+
+    /// What an operator must mend in the store (a missing ACL rule), for the readiness detail; `None`: nothing known.
+    pub fn problem(&self) -> Option<String> {
+        match &self.0.store {
+            Store::Embedded(_) => None,
+            Store::Redis(primary, _) => primary.problem(),
+        }
+    }
+
+    /// As `edgequota_redis_healthy` says.
+    pub fn healthy(&self) -> bool {
+        match &self.0.store {
+            Store::Embedded(_) => true,
+            Store::Redis(primary, _) => primary.healthy(),
+        }
+    }
+
     /// `{"redis_errors","fallback_used","readonly_retries"}` now.
-    pub fn stats(&self) -> (u64, u64, u64) { todo!() }
+    pub fn stats(&self) -> (u64, u64, u64) {
+        let counted = &self.0.counted;
+        (
+            counted.redis_errors.value(),
+            counted.fallback_used.value(),
+            counted.readonly_retries.value(),
+        )
+    }
 }
 
 /// Decides. Cheap to clone.
 #[derive(Clone)]
-pub struct Decider {}
+pub struct Decider {
+    shared: Arc<Shared>,
+    slot: usize,
+}
+
+impl fmt::Debug for Decider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decider")
+            .field("slot", &self.slot)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Decider {
     /// Spends one token of each limit, or of none. Answers within `redis.deadline` plus a little, whatever the store
     /// does. Cancel safe: a dropped call may cost tokens, never adds any. The future is `Send`.
-    pub async fn spend(&self, _asks: &[Ask]) -> Decision { todo!() }
+    pub async fn spend(&self, asks: &[Ask]) -> Decision {
+        self.decide(asks, Purpose::Spend).await
+    }
+
     /// The same decision without spending anything and without waiting for failure policies' side effects.
-    pub async fn look(&self, _asks: &[Ask]) -> Decision { todo!() }
+    pub async fn look(&self, asks: &[Ask]) -> Decision {
+        self.decide(asks, Purpose::Look).await
+    }
+
+    async fn decide(&self, asks: &[Ask], purpose: Purpose) -> Decision {
+        if asks.is_empty() {
+            return Decision {
+                verdict: Verdict::Allowed(AllowedBy::NoLimit),
+                limits: Default::default(),
+            };
+        }
+        if let Some(limit) = asks
+            .iter()
+            .position(|ask| ask.effective.blocked && ask.limit.mode == Mode::Enforce)
+        {
+            return blocked(asks, limit);
+        }
+        let answer = match &self.shared.store {
+            Store::Embedded(store) => {
+                plans::with_plan(asks, purpose, plans::counted, |plan| Ok(store.call(plan)))
+            }
+            Store::Redis(primary, _) => {
+                let call = plans::with_plan(asks, purpose, plans::counted, |plan| {
+                    (!plan.is_empty()).then(|| primary.call(self.slot, plan))
+                });
+                match call {
+                    Some(call) => call.await,
+                    None => Ok(Replies::default()),
+                }
+            }
+        };
+        match answer {
+            Ok(replies) => counted(asks, &replies),
+            Err(error) => {
+                tracing::debug!(%error, "decided by failure policy");
+                if purpose == Purpose::Spend {
+                    self.shared.counted.fallback_used.inc();
+                }
+                self.shared
+                    .failover
+                    .decide(asks, purpose, self.shared.fleet.get())
+            }
+        }
+    }
+}
+
+fn counted(asks: &[Ask], replies: &Replies) -> Decision {
+    let mut limits = asks
+        .iter()
+        .map(unknown)
+        .collect::<smallvec::SmallVec<[_; 2]>>();
+    let verdict = plans::apply(
+        asks,
+        &Chosen::of(asks, plans::counted),
+        replies,
+        &mut limits,
+    );
+    for (state, ask) in limits.iter_mut().zip(asks) {
+        if ask.effective.blocked {
+            state.passed = Some(false);
+        }
+    }
+    Decision { verdict, limits }
+}
+
+fn blocked(asks: &[Ask], limit: usize) -> Decision {
+    let mut limits = asks
+        .iter()
+        .map(unknown)
+        .collect::<smallvec::SmallVec<[_; 2]>>();
+    limits[limit].passed = Some(false);
+    Decision {
+        verdict: Verdict::Refused(Refusal::Blocked { limit }),
+        limits,
+    }
 }

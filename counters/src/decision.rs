@@ -1,7 +1,10 @@
 //! What is asked and what is answered.
 use std::{sync::Arc, time::Duration};
 
-use edgequota_policy::{Limit, limit::{Effective, Subject}};
+use edgequota_policy::{
+    Limit,
+    limit::{Effective, Subject},
+};
 use smallvec::SmallVec;
 
 /// One limit for one subject.
@@ -47,19 +50,22 @@ pub enum AllowedBy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// `limit` is an index into `limits`; 429, `Retry-After`.
-    Limited { 
+    Limited {
         /// Index of the enforced limit that waits longest.
-        limit: usize, 
+        limit: usize,
         /// Until a token is there.
-        retry_after: Duration },
+        retry_after: Duration,
+    },
     /// `block: true`; 429 without a retry time.
-    Blocked { 
+    Blocked {
         /// Index.
-        limit: usize },
+        limit: usize,
+    },
     /// failClosed; `Retry-After: 1`.
-    Unavailable { 
+    Unavailable {
         /// `failure_code`.
-        code: u16 },
+        code: u16,
+    },
     /// `global_passthrough_rps` exceeded; 429, `Retry-After: 1`.
     PassThroughFull,
 }

@@ -2,9 +2,11 @@
 
 pub mod access_log;
 pub mod admin;
+mod lines;
 pub mod logging;
 pub mod metrics;
 pub mod probes;
+pub mod reload;
 pub mod resources;
 pub mod shutdown;
 pub mod tls;

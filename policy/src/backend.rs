@@ -1,5 +1,10 @@
 //! A compiled backend.
+
+pub(crate) mod url;
+
 use std::{sync::Arc, time::Duration};
+
+use crate::{path, spec::BackendSpec};
 
 /// Which protocol is spoken to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,4 +60,54 @@ pub struct Backend {
     pub h2_read_idle_timeout: Option<Duration>,
     /// HTTP/2: how long the answer to a ping may take.
     pub h2_ping_timeout: Option<Duration>,
+}
+
+impl Backend {
+    /// None when the URL is empty or no URL: [`crate::check`] says so.
+    pub(crate) fn compile(name: &str, spec: &BackendSpec) -> Option<Backend> {
+        let url = url::parse(&spec.url).ok()?;
+        let prefix = prefix(url.path)?;
+        let transport = &spec.transport;
+        let shown = url::Url {
+            path: &prefix,
+            query: "",
+            ..url.clone()
+        }
+        .with_port();
+        Some(Backend {
+            name: name.into(),
+            url: shown.into(),
+            tls: url.tls,
+            host: url.host.to_ascii_lowercase().into(),
+            port: url.port,
+            path_prefix: prefix.into(),
+            protocol: transport.backend_protocol,
+            timeout: spec.timeout.non_zero(),
+            max_idle_conns: count(spec.max_idle_conns),
+            max_conns: (spec.max_conns > 0).then(|| count(spec.max_conns)),
+            idle_conn_timeout: spec.idle_conn_timeout.non_zero(),
+            max_request_body_size: (spec.max_request_body_size > 0)
+                .then_some(spec.max_request_body_size),
+            dial_timeout: transport.dial_timeout.get(),
+            dial_keep_alive: transport.dial_keep_alive.non_zero(),
+            expect_continue_timeout: transport.expect_continue_timeout.non_zero(),
+            dns_refresh: transport.dns_refresh.get(),
+            max_connection_age: transport.max_connection_age.non_zero(),
+            h2_read_idle_timeout: transport.h2_read_idle_timeout.non_zero(),
+            h2_ping_timeout: transport.h2_ping_timeout.non_zero(),
+        })
+    }
+}
+
+/// The path of a backend's URL as a prefix: normalised, without trailing slash. None when it cannot be normalised.
+pub(crate) fn prefix(path: &str) -> Option<String> {
+    if path.is_empty() {
+        return Some(String::new());
+    }
+    let normal = path::normalise(path).ok()?;
+    Some(normal.trim_end_matches('/').to_owned())
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }

@@ -4,6 +4,8 @@
 //! the immutable form that both planes use: the data plane to enforce, the control plane to explain.
 
 pub mod backend;
+mod check;
+pub mod host;
 pub mod limit;
 pub mod numbers;
 pub mod path;
@@ -16,6 +18,7 @@ pub mod spec;
 pub mod units;
 
 pub use backend::Backend;
+pub use host::normalise_host;
 pub use limit::Limit;
 pub use numbers::Numbers;
 pub use policy::Policy;

@@ -1,6 +1,23 @@
 //! A compiled limit: numbers, overrides, key strategy.
-use std::{net::IpAddr, sync::Arc, time::Duration};
 
+mod build;
+mod client_ip;
+mod counter_key;
+mod key;
+mod overrides;
+
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+
+use sha2::{Digest, Sha256};
+
+pub use self::client_ip::client_ip;
+pub(crate) use self::{
+    build::{SubjectForm, numbers, override_numbers},
+    client_ip::parse_net,
+    key::shows_hash,
+    overrides::Override,
+};
+use self::{counter_key::push_subject, key::KeyStrategy, overrides::Overrides};
 use crate::{Numbers, RequestView};
 
 /// enforce | shadow (a disabled limit is not compiled).
@@ -43,7 +60,7 @@ pub enum HeaderStyle {
 }
 
 /// Who is counted: the extracted key, not yet escaped for the store.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Subject {
     /// Raw text.
     pub raw: String,
@@ -51,9 +68,21 @@ pub struct Subject {
     pub secret: bool,
 }
 impl Subject {
-    /// What logs, labels and the API show.
-    pub fn display(&self) -> std::borrow::Cow<'_, str> {
-        todo!()
+    /// What logs, labels and the API show: the text, or `sha256:` and the first 16 hex digits of its hash.
+    pub fn display(&self) -> Cow<'_, str> {
+        if !self.secret {
+            return Cow::Borrowed(&self.raw);
+        }
+        let digest = Sha256::digest(self.raw.as_bytes());
+        let mut shown = String::with_capacity(7 + 16);
+        shown.push_str("sha256:");
+        counter_key::push_hex(&mut shown, &digest[..8]);
+        Cow::Owned(shown)
+    }
+}
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subject({:?})", self.display())
     }
 }
 
@@ -92,6 +121,17 @@ pub struct Effective {
     /// Index into the spec's `overrides`, when one matched.
     pub override_index: Option<usize>,
 }
+impl Effective {
+    /// Where the numbers come from, last wins: `limit`, then `override[3]` when one matched.
+    pub fn sources(&self) -> Vec<String> {
+        let mut chain = vec!["limit".to_owned()];
+        chain.extend(
+            self.override_index
+                .map(|index| format!("override[{index}]")),
+        );
+        chain
+    }
+}
 
 /// A limit.
 #[derive(Debug)]
@@ -114,25 +154,54 @@ pub struct Limit {
     pub headers: HeaderStyle,
     /// Cap for passThrough; None: no cap. From the default limit's `global_passthrough_rps`.
     pub global_passthrough_rps: Option<u64>,
-    // STUB: key strategy, overrides, key_prefix: private
+    key: KeyStrategy,
+    overrides: Overrides,
+    /// `rl:<key_prefix>:`
+    key_base: Box<str>,
+    /// The default limit's counters stand under the bare key.
+    is_default: bool,
 }
 
 impl Limit {
     /// Who is counted. `Ok(None)`: `on_missing: skip`.
-    pub fn subject(&self, _request: &RequestView<'_>) -> Result<Option<Subject>, KeyError> {
-        todo!()
+    pub fn subject(&self, request: &RequestView<'_>) -> Result<Option<Subject>, KeyError> {
+        self.key.subject(request)
     }
-    /// Numbers for this subject.
-    pub fn effective(&self, _subject: &Subject) -> Effective {
-        todo!()
+    /// Numbers for this subject: the override's, else the limit's.
+    pub fn effective(&self, subject: &Subject) -> Effective {
+        match self.overrides.get(&subject.raw) {
+            Some(found) => Effective {
+                numbers: found.numbers,
+                blocked: found.blocked,
+                override_index: Some(found.index),
+            },
+            None => Effective {
+                numbers: self.numbers,
+                blocked: false,
+                override_index: None,
+            },
+        }
     }
-    /// Writes the counter's key in the store: `rl:edgequota:<subject>` or `{rl:edgequota:<subject>}:<limit>`.
-    pub fn counter_key(&self, _subject: &Subject, _out: &mut String) {
-        todo!()
+    /// Writes the counter's key in the store: `rl:edgequota:<subject>` or `{rl:edgequota:<subject>}:<limit>`. The braces
+    /// are a Redis hash tag, so all counters of a subject share a slot.
+    pub fn counter_key(&self, subject: &Subject, out: &mut String) {
+        if self.is_default {
+            out.push_str(&self.key_base);
+            push_subject(&subject.raw, out);
+            return;
+        }
+        out.push('{');
+        out.push_str(&self.key_base);
+        push_subject(&subject.raw, out);
+        out.push_str("}:");
+        out.push_str(&self.name);
     }
-}
-
-/// The client's address by the rules of `clientIP` (also for logs and forwarding headers).
-pub fn client_ip(_request: &RequestView<'_>, _trusted: &[ipnet::IpNet], _depth: i32) -> IpAddr {
-    todo!()
+    /// How the subject is made: `clientIP`, `header`, `composite` or `global`.
+    pub fn key_type(&self) -> &'static str {
+        self.key.type_name()
+    }
+    /// Number of subjects with numbers of their own.
+    pub fn overrides_len(&self) -> usize {
+        self.overrides.len()
+    }
 }

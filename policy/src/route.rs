@@ -1,4 +1,12 @@
 //! Compiled routing.
+
+pub(crate) mod condition;
+pub(crate) mod overlap;
+pub(crate) mod pattern;
+pub(crate) mod regexes;
+pub(crate) mod router;
+pub(crate) mod table;
+
 use std::sync::Arc;
 
 use crate::{Backend, Limit};

@@ -1,1 +1,15 @@
-//! stub
+//! The wire between the planes: the code generated from the .proto files, and the [`envelope`] that policies travel in.
+//!
+//! A policy travels as version, hash and gzip of its canonical JSON, so no field of a policy is declared here a second
+//! time.
+
+pub mod envelope;
+
+/// `edgequota.control.v1`: the stream between the planes.
+pub mod control {
+    #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::unwrap_used)]
+    mod generated {
+        tonic::include_proto!("edgequota.control.v1");
+    }
+    pub use generated::*;
+}

@@ -1,0 +1,55 @@
+//! The control plane's JSON API on the admin port. Everything here is read only.
+
+mod effective;
+mod error;
+mod fleet;
+mod openapi;
+mod policy;
+mod validate;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{get, post},
+};
+use edgequota_counters::Decider;
+use edgequota_policy::snapshot::MAX_PLAIN;
+use ipnet::IpNet;
+
+pub use error::ApiError;
+pub use openapi::document;
+
+use crate::{fleet::Fleet, history::History, publish::Publisher, status::Status};
+
+/// What the endpoints answer from.
+#[derive(Clone)]
+pub struct ApiState {
+    /// What is served.
+    pub publisher: Arc<Publisher>,
+    /// Who is connected.
+    pub fleet: Fleet,
+    /// What was served.
+    pub history: Arc<History>,
+    /// How the files stand.
+    pub status: Arc<Status>,
+    /// Looks at counters.
+    pub decider: Decider,
+    /// `server.trusted_proxies` of this process, for descriptions that name none.
+    pub trusted_proxies: Arc<[IpNet]>,
+}
+
+/// The endpoints. A wrong method is answered with 405 and `Allow`.
+pub fn router(state: ApiState) -> Router {
+    Router::new()
+        .route("/v1/limits/effective", get(effective::by_query).post(effective::by_body))
+        .route("/v1/policy", get(policy::current))
+        .route("/v1/policy/history", get(policy::history))
+        .route("/v1/policy/validate", post(validate::validate))
+        .route("/v1/dataplanes", get(fleet::list))
+        .route("/openapi.json", get(openapi::serve))
+        .layer(DefaultBodyLimit::max(MAX_PLAIN))
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .with_state(state)
+}

@@ -1,0 +1,314 @@
+//! What is served: one version, one encoding of it, shared by all who subscribe.
+//!
+//! A policy is equal to another when its hash is. The generation only orders: it is the clock in milliseconds, or one
+//! more than the highest that was ever issued or seen, so that it grows without a store and over restarts.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use edgequota_policy::{
+    Hash, Policy, PolicySpec, Problem, Snapshot, Version,
+    snapshot::{MAX_COMPRESSED, MAX_PLAIN},
+};
+use edgequota_proto::envelope::{self, Bounds, EnvelopeError};
+use tokio::sync::watch;
+
+/// The bounds of everything that travels.
+pub(crate) const BOUNDS: Bounds = Bounds { plain: MAX_PLAIN, compressed: MAX_COMPRESSED };
+
+/// Where the policy being served comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The files that are watched.
+    Files,
+    /// The control plane's own last good policy, because the files are broken.
+    StateDir,
+    /// This data plane handed it over, because the files are broken and nothing was kept.
+    Adopted(String),
+}
+
+impl Origin {
+    /// One of three words, for labels.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Origin::Files => "files",
+            Origin::StateDir => "state_dir",
+            Origin::Adopted(_) => "adopted",
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Files => f.write_str("files"),
+            Origin::StateDir => f.write_str("state_dir"),
+            Origin::Adopted(node) => write!(f, "adopted from {node}"),
+        }
+    }
+}
+
+/// Why a policy cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum NotServable {
+    /// Too large to travel.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// It does not compile; every problem.
+    #[error("{}", lines(.0))]
+    Problems(Vec<Problem>),
+    /// The bytes are not those that the hash was made of.
+    #[error("the content has hash {found}, {expected} was announced")]
+    WrongHash {
+        /// Announced.
+        expected: Hash,
+        /// Computed.
+        found: Hash,
+    },
+}
+
+fn lines(problems: &[Problem]) -> String {
+    let shown: Vec<String> = problems
+        .iter()
+        .map(|p| if p.path.is_empty() { p.message.clone() } else { format!("{}: {}", p.path, p.message) })
+        .collect();
+    shown.join("; ")
+}
+
+/// A policy that was compiled and encoded, without a version yet. Making one is the expensive part (up to a second for
+/// the largest policy): do it off the async threads.
+#[derive(Debug)]
+pub struct Prepared {
+    hash: Hash,
+    bytes: Arc<[u8]>,
+    gzip: Bytes,
+    spec: Arc<PolicySpec>,
+    policy: Arc<Policy>,
+    literal_secrets: bool,
+}
+
+impl Prepared {
+    /// From a resolved spec.
+    pub fn new(spec: PolicySpec) -> Result<Prepared, NotServable> {
+        let bytes = spec.canonical();
+        Prepared::build(spec, bytes.into())
+    }
+
+    /// From the canonical bytes of a snapshot that was kept or handed over.
+    pub fn from_snapshot(snapshot: &Snapshot) -> Result<Prepared, NotServable> {
+        let found = Hash::of(&snapshot.bytes);
+        if found != snapshot.version.hash {
+            return Err(NotServable::WrongHash { expected: snapshot.version.hash, found });
+        }
+        let spec = PolicySpec::from_canonical(&snapshot.bytes).map_err(|problem| NotServable::Problems(vec![problem]))?;
+        Prepared::build(spec, Arc::clone(&snapshot.bytes))
+    }
+
+    fn build(spec: PolicySpec, bytes: Arc<[u8]>) -> Result<Prepared, NotServable> {
+        let gzip = envelope::pack(&bytes, BOUNDS)?;
+        let policy = Policy::compile(&spec).map_err(NotServable::Problems)?;
+        Ok(Prepared {
+            hash: Hash::of(&bytes),
+            bytes,
+            gzip,
+            literal_secrets: spec.has_literal_secrets(),
+            spec: Arc::new(spec),
+            policy: Arc::new(policy),
+        })
+    }
+
+    /// Of the content.
+    pub fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    /// Hash, compiled and written form, for explaining without publishing.
+    pub(crate) fn parts(&self) -> (Hash, &Arc<Policy>, &Arc<PolicySpec>) {
+        (self.hash, &self.policy, &self.spec)
+    }
+}
+
+/// A policy with its version, as it is served. The encoded form is made once and shared.
+#[derive(Debug)]
+pub struct Published {
+    /// Version.
+    pub version: Version,
+    /// Canonical bytes.
+    pub bytes: Arc<[u8]>,
+    /// The same, compressed.
+    pub gzip: Bytes,
+    /// The written form.
+    pub spec: Arc<PolicySpec>,
+    /// The compiled form, for explaining.
+    pub policy: Arc<Policy>,
+    /// Whether a secret stands in it literally: then it goes to authenticated peers over TLS only.
+    pub literal_secrets: bool,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// When this content was first served by this process.
+    pub since: SystemTime,
+}
+
+impl Published {
+    /// For the state directory.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { version: self.version, bytes: Arc::clone(&self.bytes) }
+    }
+
+    /// The same content under another name.
+    fn renamed(&self, generation: u64, origin: Origin) -> Published {
+        Published {
+            version: Version { generation, hash: self.version.hash },
+            bytes: Arc::clone(&self.bytes),
+            gzip: self.gzip.clone(),
+            spec: Arc::clone(&self.spec),
+            policy: Arc::clone(&self.policy),
+            literal_secrets: self.literal_secrets,
+            origin,
+            since: self.since,
+        }
+    }
+}
+
+/// How what a data plane holds relates to what is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// Nothing is served yet.
+    NothingServed,
+    /// The same content.
+    Same,
+    /// Older: it gets ours.
+    Older,
+    /// Other content with a generation that is not below ours: another control plane issued it.
+    Newer,
+}
+
+/// The one place that gives out versions.
+#[derive(Debug)]
+pub struct Publisher {
+    highest: Mutex<u64>,
+    waiting: Mutex<String>,
+    current: watch::Sender<Option<Arc<Published>>>,
+}
+
+impl Default for Publisher {
+    fn default() -> Self {
+        Publisher::new()
+    }
+}
+
+impl Publisher {
+    /// Serves nothing.
+    pub fn new() -> Publisher {
+        Publisher { highest: Mutex::new(0), waiting: Mutex::default(), current: watch::Sender::new(None) }
+    }
+
+    /// What is served now.
+    pub fn current(&self) -> Option<Arc<Published>> {
+        self.current.borrow().clone()
+    }
+
+    /// What is waited for while nothing is served, for people.
+    pub fn waiting(&self) -> String {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets [`Publisher::waiting`]; everyone who waits is told.
+    pub fn set_waiting(&self, reason: &str) {
+        reason.clone_into(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        self.current.send_modify(|_| ());
+    }
+
+    /// To be told of every change; the value is always the newest.
+    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Published>>> {
+        self.current.subscribe()
+    }
+
+    /// Serves `prepared` under a new generation. `None`: the content is served already (its origin is brought up to
+    /// date), nothing is published.
+    pub fn publish(&self, prepared: Prepared, origin: Origin, now: SystemTime) -> Option<Arc<Published>> {
+        let mut highest = self.highest();
+        if let Some(current) = self.current()
+            && current.version.hash == prepared.hash
+        {
+            if current.origin != origin {
+                let renamed = current.renamed(current.version.generation, origin);
+                self.current.send_replace(Some(Arc::new(renamed)));
+            }
+            return None;
+        }
+        let generation = next(&mut highest, now);
+        Some(self.put(prepared, generation, origin, now))
+    }
+
+    /// Serves `prepared` under the generation that it already has: what was kept in the state directory, or adopted.
+    pub fn restore(&self, prepared: Prepared, generation: u64, origin: Origin, now: SystemTime) -> Arc<Published> {
+        let mut highest = self.highest();
+        *highest = generation.max(*highest);
+        self.put(prepared, generation, origin, now)
+    }
+
+    /// What a data plane holds: remembered, so that no generation below it is issued. The same content under a larger
+    /// generation is called by that from now on.
+    pub fn met(&self, held: Version) -> Met {
+        let mut highest = self.highest();
+        *highest = held.generation.max(*highest);
+        let Some(current) = self.current() else { return Met::NothingServed };
+        if current.version.hash == held.hash {
+            if held.generation > current.version.generation {
+                let renamed = current.renamed(held.generation, current.origin.clone());
+                self.current.send_replace(Some(Arc::new(renamed)));
+            }
+            Met::Same
+        } else if held.generation < current.version.generation {
+            Met::Older
+        } else {
+            Met::Newer
+        }
+    }
+
+    /// A generation that was used before, in another life of this process.
+    pub fn seen(&self, generation: u64) {
+        let mut highest = self.highest();
+        *highest = generation.max(*highest);
+    }
+
+    /// Stamps what is served above everything that was seen.
+    pub fn restamp(&self, now: SystemTime) -> Option<Arc<Published>> {
+        let mut highest = self.highest();
+        let current = self.current()?;
+        let renamed = Arc::new(current.renamed(next(&mut highest, now), current.origin.clone()));
+        self.current.send_replace(Some(Arc::clone(&renamed)));
+        Some(renamed)
+    }
+
+    fn put(&self, prepared: Prepared, generation: u64, origin: Origin, now: SystemTime) -> Arc<Published> {
+        let published = Arc::new(Published {
+            version: Version { generation, hash: prepared.hash },
+            bytes: prepared.bytes,
+            gzip: prepared.gzip,
+            spec: prepared.spec,
+            policy: prepared.policy,
+            literal_secrets: prepared.literal_secrets,
+            origin,
+            since: now,
+        });
+        self.current.send_replace(Some(Arc::clone(&published)));
+        published
+    }
+
+    fn highest(&self) -> std::sync::MutexGuard<'_, u64> {
+        self.highest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// max(unix milliseconds, highest issued or seen + 1).
+fn next(highest: &mut u64, now: SystemTime) -> u64 {
+    let millis = now.duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
+    *highest = millis.max(highest.saturating_add(1));
+    *highest
+}

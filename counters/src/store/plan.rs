@@ -1,0 +1,167 @@
+//! What a store is asked, and what it answers.
+
+use edgequota_policy::Numbers;
+use smallvec::SmallVec;
+
+use crate::bucket::Bucket;
+
+/// Does the call take tokens?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It does, of all enforced limits or of none.
+    Spend,
+    /// It only answers what a spend would.
+    Look,
+}
+
+/// One counter within a plan, without its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counter {
+    /// Tokens a request, 1..=burst.
+    pub cost: u64,
+    /// The bucket's numbers.
+    pub numbers: Numbers,
+    /// Must grant (else a shadow limit).
+    pub enforce: bool,
+    /// The least time that a key lives, in milliseconds; zero: as the bucket needs.
+    pub min_ttl_ms: u64,
+}
+
+/// A counter and where its key ends in the plan's key buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The counter.
+    pub counter: Counter,
+    key_end: usize,
+}
+
+/// One question: n requests of one kind against an ordered set of counters with distinct keys.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Spend or look.
+    pub purpose: Purpose,
+    /// How many such requests, at least 1.
+    pub n: u64,
+    entries: SmallVec<[Entry; 2]>,
+    keys: String,
+}
+
+impl Plan {
+    /// Nothing to ask yet, for one request. `keys` is a buffer to reuse; what it holds is discarded.
+    pub fn new(purpose: Purpose, mut keys: String) -> Plan {
+        keys.clear();
+        Plan {
+            purpose,
+            n: 1,
+            entries: SmallVec::new(),
+            keys,
+        }
+    }
+
+    /// Adds a counter; `write_key` appends its key.
+    pub fn push(&mut self, counter: Counter, write_key: impl FnOnce(&mut String)) {
+        write_key(&mut self.keys);
+        self.entries.push(Entry {
+            counter,
+            key_end: self.keys.len(),
+        });
+    }
+
+    /// Key and counter of each entry, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Counter)> {
+        self.entries.iter().enumerate().map(|(i, entry)| {
+            let start = i
+                .checked_sub(1)
+                .map_or(0, |before| self.entries[before].key_end);
+            (&self.keys[start..entry.key_end], &entry.counter)
+        })
+    }
+
+    /// How many counters.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// No counter: nothing to ask.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The key buffer, to be used again.
+    pub fn into_buffer(self) -> String {
+        self.keys
+    }
+}
+
+/// A store's answer to a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replies {
+    /// How many of the n requests may pass.
+    pub granted: u64,
+    /// The store's clock, microseconds.
+    pub now_us: u64,
+    /// Counters that held garbage and are empty buckets now.
+    pub corrupt: u64,
+    /// Counters that met a clock that had gone back.
+    pub clock_steps: u64,
+    /// One per entry, in order.
+    pub counters: SmallVec<[CounterReply; 2]>,
+}
+
+/// One counter after the call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CounterReply {
+    /// How many of the n this counter alone would grant.
+    pub room: u64,
+    /// Whole tokens left.
+    pub tokens: u64,
+    /// Microseconds until `cost` tokens are there.
+    pub retry_us: u64,
+    /// Microseconds until full.
+    pub reset_us: u64,
+}
+
+/// Milliseconds that a counter's key must live at least, and what it is given when it has less left. A key that
+/// expires before its bucket could be full would hand out a second burst.
+pub fn lifetimes_ms(counter: &Counter) -> (u64, u64) {
+    /// Longest bucket (5 years) with room to spare; keeps sums exact as doubles.
+    const LONGEST_MS: u64 = 20 * 366 * 86_400_000;
+    let numbers = &counter.numbers;
+    let full_us = crate::bucket::time_to_full_us(numbers);
+    let need = (full_us
+        .saturating_add(numbers.period_us)
+        .div_ceil(1000)
+        .saturating_add(2000))
+    .max(counter.min_ttl_ms)
+    .min(LONGEST_MS);
+    (need, 2 * need + fastrand::u64(0..=need / 5))
+}
+
+/// Computes a plan's answer over buckets that are already advanced; takes the tokens on a spend. The same rule as in
+/// the script: enforced counters grant together, a shadow counter counts what they granted as far as it has tokens.
+pub(crate) fn settle(plan: &Plan, buckets: &mut [Bucket], now_us: u64) -> Replies {
+    let mut granted = plan.n;
+    for ((_, counter), bucket) in plan.iter().zip(buckets.iter()) {
+        if counter.enforce {
+            granted = granted.min(bucket.room(counter.cost, plan.n));
+        }
+    }
+    let mut replies = Replies {
+        granted,
+        now_us,
+        ..Replies::default()
+    };
+    for ((_, counter), bucket) in plan.iter().zip(buckets.iter_mut()) {
+        let room = bucket.room(counter.cost, plan.n);
+        if plan.purpose == Purpose::Spend {
+            bucket.take(counter.cost, granted.min(room));
+        }
+        replies.counters.push(CounterReply {
+            room,
+            tokens: bucket.tokens,
+            retry_us: bucket.retry_after_us(&counter.numbers, counter.cost, now_us),
+            reset_us: bucket.reset_after_us(&counter.numbers, now_us),
+        });
+    }
+    replies
+}

@@ -1,0 +1,464 @@
+//! Counters in one Redis primary.
+//!
+//! A few multiplexed connections, each with a supervisor of its own; calls are pipelined by the connection. A caller
+//! prefers its own connection and takes any other that lives when that one is gone. All waiting is bounded by
+//! `redis.deadline`; what cannot be asked now is answered at once with an error, which the failure policies turn into
+//! a decision.
+
+mod backoff;
+mod connect;
+mod connection;
+mod failure;
+mod supervise;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use edgequota_config::settings::Redis;
+use redis::{Cmd, Value};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    StoreError,
+    plan::{Plan, Purpose, Replies},
+    script,
+};
+use crate::{clock::micros, metrics::Counted};
+use connection::Connection;
+use failure::Failure;
+
+/// Calls that may be unanswered on one connection; above it the failure policy answers. More than a primary
+/// answers within any sensible deadline.
+pub const MAX_IN_FLIGHT: u64 = 4096;
+/// Callers that must wait before silence opens the breaker: one or two may simply be slow.
+const BREAKER_WAITING: u64 = 3;
+/// Most connections, whatever `redis.pool_size` says.
+const MAX_CONNECTIONS: usize = 256;
+/// Waits where a setting is off but some bound must be.
+const LONG: Duration = Duration::from_secs(3);
+
+static SCRIPT_HASH: LazyLock<String> =
+    LazyLock::new(|| redis::Script::new(script::SOURCE).get_hash().to_owned());
+
+/// The primary: its connections and its breaker. Process-wide state.
+pub struct Primary {
+    slots: Box<[Slot]>,
+    settings: watch::Receiver<Arc<Redis>>,
+    node: String,
+    counted: Arc<Counted>,
+    /// Read by every call, written when the store's fate turns: no cache line moves while it is healthy.
+    open: AtomicBool,
+    deadline_us: AtomicU64,
+    evicts: AtomicBool,
+    has_problem: AtomicBool,
+    problem: ArcSwapOption<String>,
+    tries: watch::Sender<Tries>,
+    /// A connection was made: calls that wait for one, and supervisors that are backing off, look again.
+    connected: Notify,
+    /// Somebody wants to know now: do not sit out a backoff.
+    kick: Notify,
+    stop: CancellationToken,
+    start: Instant,
+}
+
+/// First attempts to connect.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tries {
+    begun: usize,
+    ended: usize,
+}
+
+/// One place for a connection, on cache lines of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Slot {
+    claimed: AtomicBool,
+    connection: ArcSwapOption<Connection>,
+}
+
+impl Slot {
+    fn live(&self) -> Option<Arc<Connection>> {
+        self.connection
+            .load_full()
+            .filter(|connection| connection.is_live())
+    }
+}
+
+impl fmt::Debug for Primary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Primary")
+            .field("slots", &self.slots.len())
+            .field("open", &self.open)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Primary {
+    pub(crate) fn new(
+        settings: watch::Receiver<Arc<Redis>>,
+        counted: Arc<Counted>,
+        node: &str,
+        stop: CancellationToken,
+    ) -> Primary {
+        let now = settings.borrow().clone();
+        let slots = now.pool_size.clamp(1, MAX_CONNECTIONS);
+        let primary = Primary {
+            slots: (0..slots).map(|_| Slot::default()).collect(),
+            settings,
+            node: node.to_owned(),
+            counted,
+            open: AtomicBool::new(false),
+            deadline_us: AtomicU64::new(0),
+            evicts: AtomicBool::new(false),
+            has_problem: AtomicBool::new(false),
+            problem: ArcSwapOption::empty(),
+            tries: watch::Sender::default(),
+            connected: Notify::new(),
+            kick: Notify::new(),
+            stop,
+            start: Instant::now(),
+        };
+        primary.adopt(&now);
+        primary
+    }
+
+    /// The slot of a worker: its own while there are enough, with the last one left for the API and pings.
+    pub(crate) fn slot_of_worker(&self, worker: usize) -> usize {
+        worker.checked_rem(self.spare()).unwrap_or(0)
+    }
+
+    /// The slot that no worker owns (unless `redis.pool_size` is 1).
+    pub(crate) fn spare(&self) -> usize {
+        self.slots.len() - 1
+    }
+
+    /// Starts the supervisor of a slot on the current runtime, unless it has one.
+    pub(crate) fn ensure(self: &Arc<Self>, slot: usize) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        if self.slots[slot].claimed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.tries.send_modify(|tries| tries.begun += 1);
+        runtime.spawn(supervise::supervise(Arc::clone(self), slot));
+    }
+
+    /// Sends the plan; the answer takes at most `redis.deadline`. A dropped call may still be executed: it may cost
+    /// tokens, never adds any.
+    pub(crate) fn call<'a>(
+        &'a self,
+        slot: usize,
+        plan: &Plan,
+    ) -> impl Future<Output = Result<Replies, StoreError>> + Send + use<'a> {
+        let ready = self
+            .pick(slot)
+            .map(|connection| (connection, Request::new(plan)));
+        async move {
+            let (connection, request) = ready?;
+            let replies = self.run(slot, connection, &request).await;
+            if let Err(error) = &replies
+                && error.was_asked()
+            {
+                self.counted.redis_errors.inc();
+            }
+            replies
+        }
+    }
+
+    /// `PING` answered within two seconds, on any connection.
+    pub(crate) async fn ping(self: &Arc<Self>) -> bool {
+        self.ensure(self.spare());
+        let end = Instant::now() + Duration::from_secs(2);
+        let connection = match self.any_live(self.spare()) {
+            Some(connection) => Some(connection),
+            None => {
+                self.kick.notify_waiters();
+                self.next_live(self.spare(), None, end).await
+            }
+        };
+        let Some(connection) = connection else {
+            return false;
+        };
+        let mut ping = Cmd::new();
+        ping.arg("PING");
+        matches!(
+            timeout_at(end, self.exchange(&connection, &ping)).await,
+            Ok(Ok(_))
+        )
+    }
+
+    /// Waits until every connection that is wanted so far was tried once.
+    pub(crate) async fn tried(self: &Arc<Self>) {
+        self.ensure(self.spare());
+        let mut tries = self.tries.subscribe();
+        let _ = tries
+            .wait_for(|tries| tries.begun > 0 && tries.ended >= tries.begun)
+            .await;
+    }
+
+    /// Answers, as far as known.
+    pub(crate) fn healthy(&self) -> bool {
+        !self.open.load(Ordering::Relaxed) && self.slots.iter().any(|slot| slot.live().is_some())
+    }
+
+    /// Its `maxmemory-policy` may evict counters.
+    pub(crate) fn evicts(&self) -> bool {
+        self.evicts.load(Ordering::Relaxed)
+    }
+
+    /// What an operator must mend (a missing ACL rule).
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.problem.load().as_deref().cloned()
+    }
+
+    fn pick(&self, slot: usize) -> Result<Arc<Connection>, StoreError> {
+        if self.open.load(Ordering::Relaxed) {
+            return Err(StoreError::BreakerOpen);
+        }
+        let connection = self.any_live(slot).ok_or(StoreError::NotConnected)?;
+        if connection.unanswered() >= MAX_IN_FLIGHT {
+            return Err(StoreError::Busy);
+        }
+        Ok(connection)
+    }
+
+    fn any_live(&self, first: usize) -> Option<Arc<Connection>> {
+        self.slots[first]
+            .live()
+            .or_else(|| self.slots.iter().find_map(Slot::live))
+    }
+
+    /// A live connection other than `not`, now or when one is made before `end`.
+    async fn next_live(
+        &self,
+        slot: usize,
+        not: Option<&Arc<Connection>>,
+        end: Instant,
+    ) -> Option<Arc<Connection>> {
+        loop {
+            let made = self.connected.notified();
+            tokio::pin!(made);
+            made.as_mut().enable();
+            let found = self
+                .any_live(slot)
+                .filter(|c| not.is_none_or(|not| !Arc::ptr_eq(c, not)));
+            if found.is_some() {
+                return found;
+            }
+            timeout_at(end, made).await.ok()?;
+        }
+    }
+
+    async fn run(
+        &self,
+        slot: usize,
+        connection: Arc<Connection>,
+        request: &Request,
+    ) -> Result<Replies, StoreError> {
+        let end = Instant::now() + Duration::from_micros(self.deadline_us.load(Ordering::Relaxed));
+        let mut connection = connection;
+        let mut whole_script = None;
+        let mut rerouted = false;
+        loop {
+            let command = whole_script.as_ref().unwrap_or(&request.command);
+            let failure = match timeout_at(end, self.exchange(&connection, command)).await {
+                Ok(Ok(value)) => return self.read(&value, request),
+                Ok(Err(failure)) => failure,
+                Err(_) => {
+                    self.missed(&connection);
+                    return Err(StoreError::Deadline);
+                }
+            };
+            match failure {
+                // Nothing was executed. `EVAL` loads the script and counts in one round trip.
+                Failure::NoScript if whole_script.is_none() => {
+                    whole_script = Some(request.with_source())
+                }
+                // A debit may be sent twice (it can only cost more); the second try goes elsewhere.
+                Failure::Broken(_) | Failure::NotWritable(_) if !rerouted => {
+                    if matches!(failure, Failure::NotWritable(_)) {
+                        self.counted.readonly_retries.inc();
+                    }
+                    self.condemn(&connection);
+                    rerouted = true;
+                    if self.open.load(Ordering::Relaxed) && matches!(failure, Failure::Broken(_)) {
+                        return Err(failure.into());
+                    }
+                    connection = match self.next_live(slot, Some(&connection), end).await {
+                        Some(other) => other,
+                        None => return Err(failure.into()),
+                    };
+                }
+                Failure::Broken(_) | Failure::NotWritable(_) | Failure::NotReady(_) => {
+                    self.condemn(&connection);
+                    return Err(failure.into());
+                }
+                Failure::NoPermission(message) => {
+                    self.counted.permission_errors.inc();
+                    self.report_permission(&message);
+                    return Err(StoreError::NoPermission(message));
+                }
+                failure => return Err(failure.into()),
+            }
+        }
+    }
+
+    /// One command and its answer on this connection, without a deadline of its own.
+    async fn exchange(&self, connection: &Connection, command: &Cmd) -> Result<Value, Failure> {
+        let waiting = connection.send();
+        let answer = connection
+            .handle()
+            .send_packed_command(command)
+            .await
+            .and_then(Value::extract_error);
+        let failure = match answer {
+            Ok(value) => {
+                self.answered(connection, waiting);
+                return Ok(value);
+            }
+            Err(error) => Failure::of(&error),
+        };
+        if !matches!(failure, Failure::Broken(_)) {
+            self.answered(connection, waiting);
+        }
+        Err(failure)
+    }
+
+    fn answered(&self, connection: &Connection, waiting: connection::Waiting<'_>) {
+        connection.answered(waiting, micros(self.start.elapsed()));
+        if self.open.load(Ordering::Relaxed) {
+            self.close_breaker("redis answers again");
+        }
+    }
+
+    fn read(&self, value: &Value, request: &Request) -> Result<Replies, StoreError> {
+        let replies = script::parse(value, request.counters)?;
+        if request.purpose == Purpose::Spend {
+            self.counted.corrupt.add_some(replies.corrupt);
+            self.counted.clock_steps.add_some(replies.clock_steps);
+        }
+        if self.has_problem.load(Ordering::Relaxed) {
+            self.has_problem.store(false, Ordering::Relaxed);
+            self.problem.store(None);
+            tracing::info!("redis permits counting again");
+        }
+        Ok(replies)
+    }
+
+    /// A call's deadline passed. Silence towards everybody for a whole deadline opens the breaker; whatever was the
+    /// reason, the supervisor begins to ping.
+    fn missed(&self, connection: &Connection) {
+        connection.needs_attention();
+        let deadline_us = self.deadline_us.load(Ordering::Relaxed);
+        let now_us = micros(self.start.elapsed());
+        // The caller that counts here has left the line already.
+        let mut waiting = 1;
+        let mut answered_us = 0;
+        for connection in self.slots.iter().filter_map(Slot::live) {
+            waiting += connection.waiting();
+            answered_us = answered_us.max(connection.answered_us());
+        }
+        if waiting >= BREAKER_WAITING && answered_us.saturating_add(deadline_us) <= now_us {
+            self.open_breaker("redis answers nobody");
+        }
+    }
+
+    fn open_breaker(&self, reason: &str) {
+        if !self.open.swap(true, Ordering::AcqRel) {
+            tracing::warn!(
+                reason,
+                "counting goes by failure policy until redis answers"
+            );
+        }
+        for connection in self.slots.iter().filter_map(Slot::live) {
+            connection.needs_attention();
+        }
+    }
+
+    fn close_breaker(&self, reason: &str) {
+        if self.open.swap(false, Ordering::AcqRel) {
+            tracing::info!(reason, "counting in redis again");
+        }
+    }
+
+    /// The connection is no good any more; its supervisor replaces it.
+    fn condemn(&self, connection: &Connection) {
+        connection.condemn();
+        self.look_around();
+    }
+
+    fn look_around(&self) {
+        if self.slots.iter().all(|slot| slot.live().is_none()) {
+            self.open_breaker("no connection to redis");
+        }
+    }
+
+    fn report_permission(&self, message: &str) {
+        let known = self
+            .problem
+            .load()
+            .as_deref()
+            .is_some_and(|known| known == message);
+        if !known {
+            tracing::error!(
+                message,
+                "redis refuses what counting needs: extend the ACL of this user"
+            );
+            self.problem.store(Some(Arc::new(message.to_owned())));
+        }
+        self.has_problem.store(true, Ordering::Relaxed);
+    }
+
+    fn adopt(&self, settings: &Redis) {
+        let deadline = settings
+            .deadline
+            .non_zero()
+            .or(settings.read_timeout.non_zero())
+            .unwrap_or(LONG);
+        self.deadline_us.store(micros(deadline), Ordering::Relaxed);
+    }
+}
+
+/// A call in the form it is sent.
+struct Request {
+    command: Cmd,
+    counters: usize,
+    purpose: Purpose,
+}
+
+impl Request {
+    fn new(plan: &Plan) -> Request {
+        let mut command = Cmd::with_capacity(6 + 9 * plan.len(), 64 + 160 * plan.len());
+        command.arg("EVALSHA").arg(SCRIPT_HASH.as_str());
+        script::arguments(plan, &mut command);
+        Request {
+            command,
+            counters: plan.len(),
+            purpose: plan.purpose,
+        }
+    }
+
+    /// The same call with the script's text, for a server that does not know it.
+    fn with_source(&self) -> Cmd {
+        let mut whole = Cmd::new();
+        whole.arg("EVAL").arg(script::SOURCE);
+        for arg in self.command.args_iter().skip(2) {
+            if let redis::Arg::Simple(bytes) = arg {
+                whole.arg(bytes);
+            }
+        }
+        whole
+    }
+}

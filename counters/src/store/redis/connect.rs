@@ -1,0 +1,383 @@
+//! Making one connection, and finding out at once whether counting will work on it.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use edgequota_config::settings::Redis;
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
+    IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError,
+    ServerErrorKind, TlsCertificates, Value,
+    aio::{MultiplexedConnection, SendError},
+    io::{AsyncDNSResolver, tcp::TcpSettings, tcp::socket2::TcpKeepalive},
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::timeout;
+
+use super::{LONG, MAX_IN_FLIGHT, connection::Fate, failure::Failure};
+use crate::{
+    bucket,
+    store::{Counter, Plan, Purpose, script},
+};
+
+/// What could not be done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("redis.endpoints: {0:?} is not host:port")]
+    Endpoint(String),
+    #[error("cannot read {setting}: {error}")]
+    File {
+        setting: &'static str,
+        error: std::io::Error,
+    },
+    #[error("cannot connect to redis at {endpoint}: {message}")]
+    Connect { endpoint: String, message: String },
+    #[error("redis at {endpoint} cannot count now: {message}")]
+    Probe { endpoint: String, message: String },
+}
+
+/// A connection that counted, and what was learned beside it.
+pub(super) struct Made {
+    pub(super) handle: MultiplexedConnection,
+    pub(super) fate: Arc<Fate>,
+    pub(super) endpoint: String,
+    /// A missing ACL rule.
+    pub(super) permission: Option<String>,
+    /// `maxmemory-policy`, when it could be read.
+    pub(super) eviction: Option<String>,
+}
+
+/// Reads the password in force: the file when one is set, else the setting.
+pub(super) async fn password(settings: &Redis) -> Result<SecretString, ConnectError> {
+    if settings.password_file.is_empty() {
+        return Ok(settings.password.clone());
+    }
+    let text = tokio::fs::read_to_string(&settings.password_file)
+        .await
+        .map_err(|error| ConnectError::File {
+            setting: "redis.password_file",
+            error,
+        })?;
+    // Editors and `echo` end a file with a line feed that is no part of the secret.
+    Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
+}
+
+/// Connects, authenticates, names the connection and counts once.
+pub(super) async fn connect(
+    settings: &Redis,
+    password: &SecretString,
+    node: &str,
+) -> Result<Made, ConnectError> {
+    let endpoint = settings.endpoints.first().cloned().unwrap_or_default();
+    let failed = |error: RedisError| ConnectError::Connect {
+        endpoint: endpoint.clone(),
+        message: error.to_string(),
+    };
+    let fate = Arc::new(Fate::default());
+    let mut handle =
+        match open(settings, &endpoint, password, ProtocolVersion::RESP3, &fate).await? {
+            Ok(handle) => handle,
+            // `HELLO` refused or unknown is not the end: speak the old protocol.
+            Err(error) if is_hello_refused(&error) => {
+                open(settings, &endpoint, password, ProtocolVersion::RESP2, &fate)
+                    .await?
+                    .map_err(failed)?
+            }
+            Err(error) => return Err(failed(error)),
+        };
+    let patience = settings.dial_timeout.non_zero().unwrap_or(LONG);
+    let setup = async {
+        name_connection(&mut handle, node).await;
+        let permission = probe(&mut handle).await?;
+        let eviction = eviction_policy(&mut handle).await;
+        Ok::<_, Failure>((permission, eviction))
+    };
+    match timeout(patience, setup).await {
+        Ok(Ok((permission, eviction))) => Ok(Made {
+            handle,
+            fate,
+            endpoint,
+            permission,
+            eviction,
+        }),
+        Ok(Err(failure)) => {
+            let message = crate::store::StoreError::from(failure).to_string();
+            Err(ConnectError::Probe { endpoint, message })
+        }
+        Err(_) => Err(ConnectError::Probe {
+            endpoint,
+            message: "no answer within redis.dial_timeout".to_owned(),
+        }),
+    }
+}
+
+async fn open(
+    settings: &Redis,
+    endpoint: &str,
+    password: &SecretString,
+    protocol: ProtocolVersion,
+    fate: &Arc<Fate>,
+) -> Result<Result<MultiplexedConnection, RedisError>, ConnectError> {
+    let (host, port) =
+        split_endpoint(endpoint).ok_or_else(|| ConnectError::Endpoint(endpoint.to_owned()))?;
+    let mut config = AsyncConnectionConfig::new()
+        .set_connection_timeout(settings.dial_timeout.non_zero())
+        // Each call has its own deadline; a timer of the client's beside it would only cost.
+        .set_response_timeout(None)
+        // Room for every call that may be in flight, so that sending never waits.
+        .set_pipeline_buffer_size(usize::try_from(MAX_IN_FLIGHT).unwrap_or(usize::MAX) + 64);
+    if protocol == ProtocolVersion::RESP3 {
+        let fate = Arc::clone(fate);
+        // Learns of a closed socket while no call is in flight.
+        config = config.set_push_sender(move |info: PushInfo| {
+            if info.kind == PushKind::Disconnection {
+                fate.condemn();
+            }
+            Ok::<(), SendError>(())
+        });
+    }
+    let client = if settings.tls.enabled {
+        let certificates = certificates(settings).await?;
+        let name = if settings.tls.server_name.is_empty() {
+            host
+        } else {
+            settings.tls.server_name.as_str()
+        };
+        // The client checks the certificate against the name it was told to connect to, so that is the name to be
+        // checked, and the address is found for the real host.
+        config = config.set_dns_resolver(Resolve {
+            host: host.to_owned(),
+        });
+        let address = ConnectionAddr::TcpTls {
+            host: name.to_owned(),
+            port,
+            insecure: settings.tls.insecure_skip_verify,
+            tls_params: None,
+        };
+        information(settings, address, password, protocol)
+            .and_then(|info| Client::build_with_tls(info, certificates))
+    } else {
+        information(
+            settings,
+            ConnectionAddr::Tcp(host.to_owned(), port),
+            password,
+            protocol,
+        )
+        .and_then(Client::open)
+    };
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => return Ok(Err(error)),
+    };
+    Ok(client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await)
+}
+
+fn information(
+    settings: &Redis,
+    address: ConnectionAddr,
+    password: &SecretString,
+    protocol: ProtocolVersion,
+) -> Result<ConnectionInfo, RedisError> {
+    let mut login = RedisConnectionInfo::default()
+        .set_protocol(protocol)
+        .set_db(settings.db)
+        .set_skip_set_lib_name();
+    if !settings.username.is_empty() {
+        login = login.set_username(&settings.username);
+    }
+    if !password.expose_secret().is_empty() {
+        login = login.set_password(password.expose_secret());
+    }
+    let mut tcp = TcpSettings::default().set_nodelay(true).set_keepalive(
+        TcpKeepalive::new()
+            .with_time(Duration::from_secs(15))
+            .with_interval(Duration::from_secs(5)),
+    );
+    if let Some(patience) = settings.write_timeout.non_zero() {
+        tcp = tcp.set_user_timeout(patience);
+    }
+    Ok(address
+        .into_connection_info()?
+        .set_redis_settings(login)
+        .set_tcp_settings(tcp))
+}
+
+async fn certificates(settings: &Redis) -> Result<TlsCertificates, ConnectError> {
+    let tls = &settings.tls;
+    let root_cert = match tls.ca_file.as_str() {
+        "" => None,
+        path => Some(read(path, "redis.tls.ca_file").await?),
+    };
+    let client_tls = if tls.cert_file.is_empty() {
+        None
+    } else {
+        Some(ClientTlsConfig {
+            client_cert: read(&tls.cert_file, "redis.tls.cert_file").await?,
+            client_key: read(&tls.key_file, "redis.tls.key_file").await?,
+        })
+    };
+    Ok(TlsCertificates {
+        client_tls,
+        root_cert,
+    })
+}
+
+async fn read(path: &str, setting: &'static str) -> Result<Vec<u8>, ConnectError> {
+    tokio::fs::read(path)
+        .await
+        .map_err(|error| ConnectError::File { setting, error })
+}
+
+/// Finds the addresses of one host, whatever name is asked for.
+struct Resolve {
+    host: String,
+}
+
+impl AsyncDNSResolver for Resolve {
+    fn resolve<'a, 'b: 'a>(
+        &'a self,
+        _name: &'b str,
+        port: u16,
+    ) -> redis::RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((self.host.as_str(), port))
+                .await?
+                .collect();
+            if found.is_empty() {
+                return Err(RedisError::from((
+                    ErrorKind::InvalidClientConfig,
+                    "no address found for the host",
+                )));
+            }
+            Ok(Box::new(found.into_iter()) as Box<dyn Iterator<Item = SocketAddr> + Send>)
+        })
+    }
+}
+
+/// `host:port`, `[v6]:port`, or a host with the usual port; a `redis://` before it is allowed.
+fn split_endpoint(endpoint: &str) -> Option<(&str, u16)> {
+    let rest = endpoint
+        .strip_prefix("redis://")
+        .or_else(|| endpoint.strip_prefix("rediss://"))
+        .unwrap_or(endpoint);
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, port.parse().ok()?)
+        }
+        _ => (rest, 6379),
+    };
+    let host = host
+        .strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host);
+    (!host.is_empty()).then_some((host, port))
+}
+
+fn is_hello_refused(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::RESP3NotSupported | ErrorKind::Server(ServerErrorKind::NoPerm)
+    )
+}
+
+/// So that `CLIENT LIST` shows whose connection it is. Refused: it has no name.
+async fn name_connection(handle: &mut MultiplexedConnection, node: &str) {
+    // The server allows no blanks and no control characters in it.
+    let name: String = node
+        .chars()
+        .map(|c| if c.is_ascii_graphic() { c } else { '-' })
+        .collect();
+    let mut command = Cmd::new();
+    command
+        .arg("CLIENT")
+        .arg("SETNAME")
+        .arg(format!("edgequota-{name}"));
+    if let Err(error) = answer(handle, &command).await {
+        tracing::debug!(?error, "redis refuses CLIENT SETNAME");
+    }
+}
+
+/// Counts once on a counter that no subject has. A connect is good only when this worked: a replica, a server that
+/// still loads its data and a missing ACL rule show here, and the script is loaded for the calls to come.
+async fn probe(handle: &mut MultiplexedConnection) -> Result<Option<String>, Failure> {
+    let numbers = edgequota_policy::Numbers {
+        average: 1,
+        burst: 1,
+        period_us: 1_000_000,
+        tick_us: 1_000_000,
+        grains_per_token: 1,
+        grains_per_tick: 1,
+    };
+    debug_assert_eq!(bucket::time_to_full_us(&numbers), 1_000_000);
+    let mut plan = Plan::new(Purpose::Spend, String::new());
+    let counter = Counter {
+        cost: 1,
+        numbers,
+        enforce: true,
+        min_ttl_ms: 0,
+    };
+    // An empty subject is never counted, so this key is nobody's.
+    plan.push(counter, |key| key.push_str("{rl:edgequota:}:connect-probe"));
+    let mut command = Cmd::new();
+    command.arg("EVAL").arg(script::SOURCE);
+    script::arguments(&plan, &mut command);
+    match answer(handle, &command).await {
+        Ok(_) => Ok(None),
+        // The ACL may name the keys of one `key_prefix` only: whether those are allowed, the first call tells.
+        Err(failure) if failure.is_about_keys() => Ok(None),
+        Err(Failure::NoPermission(text)) => Ok(Some(text)),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// `maxmemory-policy`; refused twice: unknown.
+async fn eviction_policy(handle: &mut MultiplexedConnection) -> Option<String> {
+    let mut config = Cmd::new();
+    config.arg("CONFIG").arg("GET").arg("maxmemory-policy");
+    if let Ok(value) = answer(handle, &config).await
+        && let Ok(pairs) =
+            redis::from_redis_value::<std::collections::HashMap<String, String>>(value)
+        && let Some(policy) = pairs.get("maxmemory-policy")
+    {
+        return Some(policy.clone());
+    }
+    let mut info = Cmd::new();
+    info.arg("INFO").arg("memory");
+    let value = answer(handle, &info).await.ok()?;
+    let text = redis::from_redis_value::<String>(value).ok()?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("maxmemory_policy:"))
+        .map(str::to_owned)
+}
+
+async fn answer(handle: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, Failure> {
+    handle
+        .send_packed_command(command)
+        .await
+        .and_then(Value::extract_error)
+        .map_err(|error| Failure::of(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_endpoint;
+
+    #[test]
+    fn endpoints() {
+        for (text, wanted) in [
+            ("localhost:6380", Some(("localhost", 6380))),
+            ("redis://r:1", Some(("r", 1))),
+            ("rediss://r:1/", Some(("r", 1))),
+            ("r", Some(("r", 6379))),
+            ("[::1]:7", Some(("::1", 7))),
+            ("[::1]", Some(("::1", 6379))),
+            ("::1", Some(("::1", 6379))),
+            ("r:no", None),
+            ("", None),
+        ] {
+            assert_eq!(split_endpoint(text), wanted, "{text}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! One multiplexed connection and what is known about its calls.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use redis::aio::MultiplexedConnection;
+use tokio::sync::Notify;
+
+/// A connection. Answers come in the order of the calls, so the newest answered call tells how many are not.
+pub(super) struct Connection {
+    handle: MultiplexedConnection,
+    fate: Arc<Fate>,
+    sent: AtomicU64,
+    answered: AtomicU64,
+    answered_us: AtomicU64,
+    waiting: AtomicU64,
+    attention: Notify,
+}
+
+/// Whether the connection is still good; known to the reader of the socket too.
+#[derive(Debug, Default)]
+pub(super) struct Fate {
+    condemned: AtomicBool,
+    told: Notify,
+}
+
+impl Fate {
+    pub(super) fn condemn(&self) {
+        self.condemned.store(true, Ordering::Release);
+        self.told.notify_one();
+    }
+}
+
+/// A caller that waits for an answer; it leaves the line when this is dropped.
+pub(super) struct Waiting<'a> {
+    connection: &'a Connection,
+    number: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.connection.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Connection {
+    pub(super) fn new(handle: MultiplexedConnection, fate: Arc<Fate>) -> Connection {
+        Connection {
+            handle,
+            fate,
+            sent: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            answered_us: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            attention: Notify::new(),
+        }
+    }
+
+    pub(super) fn handle(&self) -> MultiplexedConnection {
+        self.handle.clone()
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        !self.fate.condemned.load(Ordering::Acquire)
+    }
+
+    pub(super) fn condemn(&self) {
+        self.fate.condemn();
+    }
+
+    pub(super) async fn condemned(&self) {
+        while self.is_live() {
+            self.fate.told.notified().await;
+        }
+    }
+
+    /// Counts a call that is about to be sent.
+    pub(super) fn send(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting {
+            connection: self,
+            number: self.sent.fetch_add(1, Ordering::Relaxed) + 1,
+        }
+    }
+
+    pub(super) fn answered(&self, waiting: Waiting<'_>, now_us: u64) {
+        self.answered.fetch_max(waiting.number, Ordering::Relaxed);
+        self.answered_us.fetch_max(now_us, Ordering::Relaxed);
+    }
+
+    /// Calls without an answer, those that nobody waits for any more included.
+    pub(super) fn unanswered(&self) -> u64 {
+        self.sent
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.answered.load(Ordering::Relaxed))
+    }
+
+    /// Callers that wait now.
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// When the newest answer came, microseconds since the store's start; zero: never.
+    pub(super) fn answered_us(&self) -> u64 {
+        self.answered_us.load(Ordering::Relaxed)
+    }
+
+    /// Asks the supervisor to find out whether the server still answers.
+    pub(super) fn needs_attention(&self) {
+        self.attention.notify_one();
+    }
+
+    pub(super) async fn attention(&self) {
+        self.attention.notified().await;
+    }
+}
