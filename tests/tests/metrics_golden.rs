@@ -129,7 +129,7 @@ async fn counts_are_right() {
     assert_eq!(m.sum("edgequota_request_duration_seconds_count", &["status_code=\"404\""]), 1.0);
     let limit = ["limit=\"default\"", "mode=\"enforce\""];
     assert_eq!(m.sum("edgequota_limit_decisions_total", &[limit[0], limit[1], "decision=\"allowed\""]), 3.0);
-    assert_eq!(m.sum("edgequota_limit_decisions_total", &[limit[0], limit[1], "decision=\"limited\""]), 1.0);
+    assert_eq!(m.sum("edgequota_limit_decisions_total", &[limit[0], limit[1], "decision=\"refused\""]), 1.0);
 }
 
 #[tokio::test]
