@@ -130,7 +130,7 @@ async fn grpc_statuses_are_in_the_log() {
     let l = line(&eq, "g2").await;
     assert_eq!(
         (&l["grpc_status"], &l["decision"], &l["proto"]),
-        (&8.into(), &"limited".into(), &"HTTP/2.0".into()),
+        (&"8".into(), &"limited".into(), &"HTTP/2.0".into()),
         "{l}"
     );
 }

@@ -105,30 +105,39 @@ async fn a_description_may_be_posted() {
 async fn explain_prints_the_same_for_people() {
     let (_origin, _redis, fleet) = start().await;
     let dir = tempfile::tempdir().unwrap();
+    let explain = |more: &[&str]| {
+        let mut args = vec!["explain"];
+        args.extend(more);
+        let output = run(&args, dir.path(), &[]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    };
     let url = format!("http://{}", fleet.control().admin());
-    let args = [
-        "explain",
+    let asked = [
         "--control-plane",
         &url,
-        "method=GET",
-        "host=api.example.com",
-        "path=/v1/search/x",
-        "header=X-Tenant-Id: acme",
+        "--host",
+        "api.example.com",
+        "--path",
+        "/v1/search/x",
+        "--header",
+        "X-Tenant-Id=acme",
     ];
-    let output = run(&args, dir.path(), &[]);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let text = explain(&asked);
     for word in ["search", "per-day", "acme", "overrides[0]", "8", "100"] {
         assert!(text.contains(word), "no {word:?} in {text}");
     }
+    let answer: Value = serde_json::from_str(&explain(&[&asked[..], &["--json"]].concat())).unwrap();
+    assert_eq!(limit(&answer, "search")["remaining"], 8, "{answer}");
 
     let path = fleet.policy_path();
-    let args =
-        ["explain", "--file", path.to_str().unwrap(), "host=other.example", "path=/", "header=X-Tenant-Id: mallory"];
-    let output = run(&args, dir.path(), &[]);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let text = explain(&["--policy", path.to_str().unwrap(), "--header", "X-Tenant-Id=mallory"]);
     assert!(text.contains("default") && text.to_lowercase().contains("block"), "{text}");
+
+    let output = run(&["explain", "--control-plane", "http://127.0.0.1:1"], dir.path(), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("127.0.0.1:1"));
 }
 
 #[tokio::test]
