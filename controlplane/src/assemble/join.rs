@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use edgequota_config::{Document, Place, load::Environment, problems::Located};
+use edgequota_config::{document::PolicyPart, Document, Place, load::Environment, problems::Located};
 use edgequota_policy::PolicySpec;
 
 use super::places::Places;
@@ -53,7 +53,7 @@ impl Joined {
                 environment.iter().filter(|(name, _)| keep(name)).map(|(k, v)| (k.clone(), v.clone())).collect()
             });
             let own: Option<Environment> = own;
-            let (spec, problems) = self.places.document(index).policy_and_problems(own.as_ref());
+            let PolicyPart { spec, problems, .. } = self.places.document(index).policy_part(own.as_ref());
             for block in BLOCKS {
                 let first = owners.get(block).map_or(0, |owners| owners[0]);
                 let owned = owners.contains_key(block) || own.as_ref().is_some_and(|e| sets(e, block));
