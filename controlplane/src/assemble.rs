@@ -127,7 +127,7 @@ fn finish(joined: Joined, environment: Option<&Environment>) -> Result<Assembled
         .into_iter()
         // A name that stands twice was reported with both places already, and a rule may miss what was left out.
         .filter(|p| {
-            !places.reported(&p.path) && !edgequota_config::document::follows(&p.path, &problems)
+            !places.reported(&p.path) && !follows(&p.path, &problems)
         })
         .collect();
     problems.extend(places.locate(meant, environment));
@@ -142,6 +142,14 @@ fn finish(joined: Joined, environment: Option<&Environment>) -> Result<Assembled
         spec: spec.resolved(),
         warnings,
     })
+}
+
+/// Whether a problem at `path` is only a consequence of one of `structural`: its value was left out, and a rule now
+/// misses it.
+fn follows(path: &str, structural: &[Located]) -> bool {
+    let below =
+        |outer: &str| path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+    structural.iter().any(|problem| !problem.path.is_empty() && below(&problem.path))
 }
 
 /// If any file has a `revision`, all must have the same: separately mounted ConfigMaps arrive at different times.

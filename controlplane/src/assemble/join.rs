@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use edgequota_config::{Document, Place, load::Environment, problems::Located};
+use edgequota_config::{Document, document::PolicyPart, Place, load::Environment, problems::Located};
 use edgequota_policy::PolicySpec;
 
 use super::places::Places;
@@ -68,10 +68,7 @@ impl Joined {
                     .collect()
             });
             let own: Option<Environment> = own;
-            let (spec, problems) = self
-                .places
-                .document(index)
-                .policy_and_problems(own.as_ref());
+            let PolicyPart { spec, problems, .. } = self.places.document(index).policy_part(own.as_ref());
             for block in BLOCKS {
                 let first = owners.get(block).map_or(0, |owners| owners[0]);
                 let owned =
