@@ -31,24 +31,6 @@ impl fmt::Debug for Document {
     }
 }
 
-/// The policy part of a document, as far as it fits.
-#[derive(Debug)]
-pub struct PolicyPart {
-    /// What fits; the rest is at its default.
-    pub spec: PolicySpec,
-    /// What does not.
-    pub problems: Vec<Located>,
-    bad: Bad,
-}
-
-impl PolicyPart {
-    /// Whether a semantic problem is only a consequence of a structural one: the value was left out, and a rule now
-    /// misses it. It need not be reported.
-    pub fn explains(&self, problem: &Problem) -> bool {
-        self.bad.explains(problem)
-    }
-}
-
 impl Document {
     /// Parses text (16 MiB at most, alias expansion bounded). `name` is shown in problems. Empty text is an empty map.
     pub fn parse(name: &str, text: &str) -> Result<Document, Problems> {
@@ -157,20 +139,20 @@ impl Document {
 
     /// The policy part, structure checked, environment laid over it when given. NOT semantically checked.
     pub fn policy(&self, environment: Option<&Environment>) -> Result<PolicySpec, Problems> {
-        let part = self.policy_part(environment);
-        Problems(part.problems).into_result().map(|()| part.spec)
+        let (spec, problems) = self.policy_and_problems(environment);
+        Problems(problems).into_result().map(|()| spec)
     }
 
-    /// The same, but what fits is returned beside what does not: so that semantic problems can be reported together
-    /// with structural ones.
-    pub fn policy_part(&self, environment: Option<&Environment>) -> PolicyPart {
+    /// The same, but what fits is returned beside what does not (which is left at its default): so that semantic
+    /// problems can be reported together with structural ones. Leave out of those the ones that [`follows`] says are
+    /// a consequence.
+    pub fn policy_and_problems(
+        &self,
+        environment: Option<&Environment>,
+    ) -> (PolicySpec, Vec<Located>) {
         let mut checked = self.checked(environment, Part::Policy);
         let spec = self.read(&mut checked);
-        PolicyPart {
-            spec,
-            problems: checked.problems,
-            bad: checked.bad,
-        }
+        (spec, checked.problems)
     }
 
     /// The settings part, structure and meaning checked, environment laid over it.
@@ -230,4 +212,10 @@ pub(crate) fn from_value<T: DeserializeOwned>(
             "cannot be read: wrong type or a value out of range".to_owned(),
         )
     })
+}
+
+/// Whether a problem at `path` is only a consequence of one of `structural`: its value was left out, or stands there
+/// under a wrong name, and a rule now misses it.
+pub fn follows(path: &str, structural: &[Located]) -> bool {
+    Bad::of(structural).covers(path)
 }
