@@ -28,7 +28,10 @@ pub use self::{
         HttpEndpointSpec,
     },
 };
-use crate::{Problem, check, snapshot::Hash};
+use crate::{
+    Problem, check,
+    snapshot::{Hash, MAX_PLAIN},
+};
 pub use crate::{
     backend::BackendProtocol,
     limit::{Accuracy, FailurePolicy, HeaderStyle},
@@ -93,8 +96,14 @@ impl PolicySpec {
         // Writing strings, numbers and string-keyed maps into memory has no way to fail.
         serde_json::to_vec(&Wire(&*lean)).unwrap_or_default()
     }
-    /// Reads canonical bytes; an unknown field is an error (`unsupported`). The result is resolved.
+    /// Reads canonical bytes, at most [`MAX_PLAIN`]; an unknown field is an error (`unsupported`). The result is resolved.
     pub fn from_canonical(bytes: &[u8]) -> Result<PolicySpec, Problem> {
+        if bytes.len() > MAX_PLAIN {
+            return Err(Problem {
+                path: String::new(),
+                message: format!("larger than {} MiB", MAX_PLAIN >> 20),
+            });
+        }
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         let spec: PolicySpec = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
             let path = error.path().to_string();

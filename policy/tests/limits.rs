@@ -393,3 +393,32 @@ fn a_compiled_policy_does_not_print_override_keys() {
     }));
     assert!(!format!("{policy:?}").contains("hunter2"));
 }
+
+#[test]
+fn the_policy_of_the_seed_counts_tenants() {
+    let spec: PolicySpec = serde_json::from_value(json!({
+        "backend": { "url": "http://my-backend-service:8080", "timeout": "30s", "max_idle_conns": 200 },
+        "rate_limit": { "average": 100, "burst": 50, "period": "1s", "failure_policy": "passThrough",
+            "key_strategy": { "type": "header", "header_name": "X-Tenant-Id" } }
+    }))
+    .unwrap();
+    let policy = Policy::compile(&spec.resolved()).unwrap();
+    let limit = policy.default_limit().unwrap();
+    let found = subject(limit, "1.1.1.1", "/", &[("x-tenant-id", b"acme")])
+        .unwrap()
+        .unwrap();
+    let mut key = String::new();
+    limit.counter_key(&found, &mut key);
+    assert_eq!(key, "rl:edgequota:acme");
+    let backend = &policy.backends()[0];
+    assert_eq!(
+        (&*backend.url, backend.max_idle_conns, backend.max_conns),
+        ("http://my-backend-service:8080", 200, None)
+    );
+}
+
+#[test]
+fn a_policy_is_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Policy>();
+}

@@ -267,6 +267,23 @@ fn overrides() {
 }
 
 #[test]
+fn an_override_for_a_route_without_a_limit_of_its_own_is_told_so() {
+    let routes = ("routes", json!([{ "name": "r" }]));
+    let problems = found(&[
+        routes,
+        (
+            "overrides",
+            json!([{ "keys": ["a"], "limit": "r", "average": 1 }]),
+        ),
+    ]);
+    let message = "overrides[0].limit: unknown limit \"r\": this route has no rate_limit of its own, so the default limit applies to it";
+    assert_eq!(
+        problems,
+        [("overrides[0].limit".to_owned(), message.to_owned())]
+    );
+}
+
+#[test]
 fn an_override_of_a_limit_that_is_off_is_not_ignored_in_silence() {
     let overrides = json!([{ "keys": ["10.0.0.1"], "block": true }]);
     let problems = found(&[

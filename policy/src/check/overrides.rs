@@ -1,6 +1,6 @@
 //! `overrides`.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use super::{Report, limits::NOT_ZERO, shown};
 use crate::{
@@ -32,13 +32,23 @@ pub(super) fn check(spec: &PolicySpec, report: &mut Report) {
         return;
     }
     let mut known = known_limits(spec);
+    let routes: HashSet<&str> = spec
+        .routes
+        .iter()
+        .map(|route| route.name.as_str())
+        .collect();
     for (i, over) in spec.overrides.iter().enumerate() {
         let path = format!("overrides[{i}]");
         if over.keys.is_empty() {
             report.at(format!("{path}.keys"), "is required");
         }
         let Some(limit) = known.get_mut(&over.limit) else {
-            let near = report.nearest(&over.limit, known.keys().map(String::as_str));
+            let near = if routes.contains(over.limit.as_str()) {
+                ": this route has no rate_limit of its own, so the default limit applies to it"
+                    .to_owned()
+            } else {
+                report.nearest(&over.limit, known.keys().map(String::as_str))
+            };
             let message = format!("{path}.limit: unknown limit {}{near}", shown(&over.limit));
             report.add(format!("{path}.limit"), message);
             continue;
