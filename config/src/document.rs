@@ -31,6 +31,24 @@ impl fmt::Debug for Document {
     }
 }
 
+/// The policy part of a document, as far as it fits.
+#[derive(Debug)]
+pub struct PolicyPart {
+    /// What fits; the rest is at its default.
+    pub spec: PolicySpec,
+    /// What does not.
+    pub problems: Vec<Located>,
+    bad: Bad,
+}
+
+impl PolicyPart {
+    /// Whether a semantic problem of this document is only a consequence of a structural one: its value was left out,
+    /// or stands there under a wrong name, and a rule now misses it. It need not be reported.
+    pub fn explains(&self, problem: &Problem) -> bool {
+        self.bad.explains(problem)
+    }
+}
+
 impl Document {
     /// Parses text (16 MiB at most, alias expansion bounded). `name` is shown in problems. Empty text is an empty map.
     pub fn parse(name: &str, text: &str) -> Result<Document, Problems> {
@@ -143,16 +161,25 @@ impl Document {
         Problems(problems).into_result().map(|()| spec)
     }
 
-    /// The same, but what fits is returned beside what does not (which is left at its default): so that semantic
-    /// problems can be reported together with structural ones. Leave out of those the ones that [`follows`] says are
-    /// a consequence.
+    /// The same, but what fits is returned beside what does not: so that semantic problems can be reported together
+    /// with structural ones.
+    pub fn policy_part(&self, environment: Option<&Environment>) -> PolicyPart {
+        let mut checked = self.checked(environment, Part::Policy);
+        let spec = self.read(&mut checked);
+        PolicyPart {
+            spec,
+            problems: checked.problems,
+            bad: checked.bad,
+        }
+    }
+
+    /// [`Document::policy_part`] in pieces; pair it with [`follows`].
     pub fn policy_and_problems(
         &self,
         environment: Option<&Environment>,
     ) -> (PolicySpec, Vec<Located>) {
-        let mut checked = self.checked(environment, Part::Policy);
-        let spec = self.read(&mut checked);
-        (spec, checked.problems)
+        let part = self.policy_part(environment);
+        (part.spec, part.problems)
     }
 
     /// The settings part, structure and meaning checked, environment laid over it.

@@ -5,9 +5,7 @@ use std::path::Path;
 use edgequota_policy::PolicySpec;
 
 use crate::{
-    Problems, Settings,
-    check::Bad,
-    environment,
+    Problems, Settings, environment,
     problems::{Located, Place},
     schema::{self, Part},
     watch::read::{self, ReadError},
@@ -109,19 +107,19 @@ fn read_policy(
     if !set && !needed {
         return (None, Vec::new());
     }
-    let (spec, mut problems) = document.policy_and_problems(env);
-    let bad = Bad::of(&problems);
-    let semantic = spec
+    let mut part = document.policy_part(env);
+    let semantic = part
+        .spec
         .problems()
         .into_iter()
-        .filter(|problem| !bad.explains(problem))
+        .filter(|p| !part.explains(p))
         .collect();
-    problems.extend(document.locate_with(env, semantic));
-    if problems.is_empty() {
-        warnings.extend(document.locate_with(env, spec.warnings()));
-        (Some(spec.resolved()), problems)
+    part.problems.extend(document.locate_with(env, semantic));
+    if part.problems.is_empty() {
+        warnings.extend(document.locate_with(env, part.spec.warnings()));
+        (Some(part.spec.resolved()), part.problems)
     } else {
-        (None, problems)
+        (None, part.problems)
     }
 }
 
