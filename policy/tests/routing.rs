@@ -312,3 +312,40 @@ fn more_than_a_thousand_patterns_are_refused() {
         ["routes: 1001 routes have a path_regex, at most 1000 may: use path_prefix"]
     );
 }
+
+#[test]
+fn ten_thousand_routes_that_one_header_tells_apart_are_no_work() {
+    let mut routes: Vec<Value> = (0..10_000)
+        .map(|i| json!({ "name": format!("t{i}"), "match": { "path_prefix": "/api", "headers": [{ "name": "X-Tenant", "exact": format!("tenant-{i}") }] } }))
+        .collect();
+    routes.push(json!({ "name": "put", "match": { "path_prefix": "/api", "methods": ["PUT"], "headers": [{ "name": "X-Beta", "present": true }] } }));
+    routes.push(json!({ "name": "rest", "match": { "path_prefix": "/api" } }));
+    let policy = compiled(routes.clone().into());
+    let tenant = |value, more: &[(&str, &str)]| {
+        route(
+            &policy,
+            Method::PUT,
+            "h",
+            "/api/x",
+            &[&[("x-tenant", value)], more].concat(),
+        )
+    };
+    assert_eq!(tenant("tenant-9876", &[]), "t9876 any prefix 1");
+    assert_eq!(tenant("tenant-9876", &[("x-beta", "")]), "put any prefix 2");
+    assert_eq!(
+        tenant("tenant-9876", &[("x-tenant", "tenant-1")]),
+        "rest any prefix 0"
+    );
+    assert_eq!(tenant("stranger", &[]), "rest any prefix 0");
+    // Neither is more specific than a tenant's route, and both can match with it.
+    let doubled = json!({ "name": "same", "match": { "path_prefix": "/api", "headers": [{ "name": "x-tenant", "exact": "tenant-5" }] } });
+    let present = json!({ "name": "any", "match": { "path_prefix": "/api", "headers": [{ "name": "x-tenant", "present": true }] } });
+    routes.extend([doubled, present]);
+    let found = messages(routes.into());
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].contains("\"t5\" (routes[5]) and \"same\""),
+        "{found:?}"
+    );
+    assert!(found[1].contains("and \"any\""), "{found:?}");
+}

@@ -236,6 +236,23 @@ proptest! {
     }
 
     #[test]
+    fn many_routes_that_conditions_tell_apart_are_found(
+        matches in prop::collection::vec(any_match(), 30..60),
+        requests in prop::collection::vec(any_request(), 30)
+    ) {
+        // All on one path, so that the conditions decide.
+        let on_one_path = matches.into_iter().map(|m| MatchSpec {
+            hosts: Vec::new(), path_exact: String::new(), path_regex: String::new(), path_prefix: "/".into(), ..m
+        });
+        let spec = accepted(on_one_path.collect());
+        let policy = Policy::compile(&spec).unwrap();
+        for asked in &requests {
+            let found = routed(&policy, asked);
+            prop_assert_eq!(found.as_deref(), reference(&spec, asked), "{:?} in {:#?}", asked, spec.routes);
+        }
+    }
+
+    #[test]
     fn the_order_of_routes_does_not_matter(
         matches in prop::collection::vec(any_match(), 1..10),
         requests in prop::collection::vec(any_request(), 20)

@@ -73,6 +73,20 @@ impl Conditions {
                 .all(|condition| condition.holds(request))
     }
 
+    /// The first header that must have a certain value.
+    pub(crate) fn exact_header(&self) -> Option<&HeaderName> {
+        let exact = |header: &&HeaderCondition| matches!(header.test, HeaderTest::Exact(_));
+        self.headers.iter().find(exact).map(|header| &header.name)
+    }
+
+    /// The value that a header must have.
+    pub(crate) fn exact_value(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.headers.iter().find_map(|header| match &header.test {
+            HeaderTest::Exact(value) if header.name == name => Some(&**value),
+            _ => None,
+        })
+    }
+
     /// No request can meet both: their methods differ, or they ask a header for different things.
     pub(crate) fn exclude(&self, other: &Conditions) -> bool {
         let both_name_methods = !self.methods.is_empty() && !other.methods.is_empty();

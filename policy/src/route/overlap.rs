@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use http::HeaderName;
+
 use super::{
     condition::Conditions,
     pattern::{HostKey, PathKey},
@@ -57,18 +59,68 @@ pub(crate) fn find(routes: &[RouteSpec]) -> Vec<(usize, usize)> {
     }
     let mut found: Vec<(usize, usize)> = Vec::new();
     for members in groups.into_values().filter(|members| members.len() > 1) {
-        for (at, &later) in members.iter().enumerate().skip(1) {
-            let earlier = members.iter().take(at).find(|&&earlier| {
+        let mut rivals = Rivals::of(&members, &conditions);
+        for later in members {
+            let earlier = rivals.before(later).find(|&earlier| {
                 !excluded(&conditions, earlier, later)
                     && !patterns_exclude(routes, &mut ends, earlier, later)
             });
-            found.extend(earlier.map(|&earlier| (earlier, later)));
+            found.extend(earlier.map(|earlier| (earlier, later)));
+            rivals.add(later);
         }
     }
     found.sort_by_key(|&(earlier, later)| (later, earlier));
     found.dedup_by_key(|&mut (_, later)| later);
     found.truncate(MOST_REPORTED);
     found
+}
+
+/// Those of equal rank that a route must be compared with. Routes that ask one header for different values (one route a
+/// tenant, thousands of them) exclude each other, and need not be.
+struct Rivals<'c> {
+    conditions: &'c [Conditions],
+    header: Option<&'c HeaderName>,
+    by_value: HashMap<&'c [u8], Vec<usize>>,
+    rest: Vec<usize>,
+    all: Vec<usize>,
+}
+
+impl<'c> Rivals<'c> {
+    fn of(members: &[usize], conditions: &'c [Conditions]) -> Self {
+        let header = members
+            .iter()
+            .find_map(|member| conditions.get(*member)?.exact_header());
+        Rivals {
+            conditions,
+            header,
+            by_value: HashMap::new(),
+            rest: Vec::new(),
+            all: Vec::new(),
+        }
+    }
+
+    fn value(&self, route: usize) -> Option<&'c [u8]> {
+        self.conditions.get(route)?.exact_value(self.header?)
+    }
+
+    fn before(&self, route: usize) -> impl Iterator<Item = usize> {
+        let (same, rest): (&[usize], &[usize]) = match self.value(route) {
+            Some(value) => (
+                self.by_value.get(value).map_or(&[], |list| list),
+                &self.rest,
+            ),
+            None => (&self.all, &[]),
+        };
+        same.iter().chain(rest).copied()
+    }
+
+    fn add(&mut self, route: usize) {
+        self.all.push(route);
+        match self.value(route) {
+            Some(value) => self.by_value.entry(value).or_default().push(route),
+            None => self.rest.push(route),
+        }
+    }
 }
 
 fn excluded(conditions: &[Conditions], a: usize, b: usize) -> bool {

@@ -3,7 +3,7 @@
 use regex_automata::{Anchored, Input, meta, nfa::thompson, util::syntax};
 use regex_syntax::hir::literal::{ExtractKind, Extractor, Seq};
 
-use super::condition::Conditions;
+use super::{choices::Choices, condition::Conditions};
 use crate::RequestView;
 
 /// Most bytes that one pattern may compile to.
@@ -21,8 +21,8 @@ pub(crate) struct Regexes {
 
 #[derive(Debug)]
 struct Rule {
-    /// Routes with this pattern, most conditions first.
-    routes: Vec<u32>,
+    /// Routes with this pattern and equally many conditions.
+    routes: Choices,
     /// The pattern by itself, where an earlier one can match without its conditions holding.
     own: Option<meta::Regex>,
 }
@@ -120,7 +120,10 @@ pub(crate) fn build(
             None
         };
         may_fall_through |= !always(&routes);
-        rules.push(Rule { routes, own });
+        rules.push(Rule {
+            routes: Choices::build(routes, conditions),
+            own,
+        });
     }
     Ok(Some(Regexes { all, rules }))
 }
@@ -138,13 +141,9 @@ impl Regexes {
             if !matches {
                 continue;
             }
-            let found = rule.routes.iter().find(|route| {
-                conditions
-                    .get(**route as usize)
-                    .is_some_and(|conditions| conditions.hold(request))
-            });
+            let found = rule.routes.find(request, conditions);
             if found.is_some() {
-                return found.copied();
+                return found;
             }
         }
         None
