@@ -33,10 +33,7 @@ impl Choices {
         }
         let by_header = routes.iter().find_map(|route| of(*route)?.exact_header());
         let Some(name) = by_header.filter(|_| routes.len() >= WORTH_AN_INDEX) else {
-            return Choices {
-                by_value: None,
-                rest: routes,
-            };
+            return Choices { by_value: None, rest: routes };
         };
         let mut index: HashMap<Box<[u8]>, Vec<u32>> = HashMap::new();
         let mut rest = Vec::new();
@@ -46,24 +43,14 @@ impl Choices {
                 None => rest.push(route),
             }
         }
-        Choices {
-            by_value: Some(ByValue {
-                name: name.clone(),
-                routes: index,
-            }),
-            rest,
-        }
+        Choices { by_value: Some(ByValue { name: name.clone(), routes: index }), rest }
     }
 
     /// The route with most conditions of those whose conditions hold.
     pub(crate) fn find(&self, request: &RequestView<'_>, conditions: &[Conditions]) -> Option<u32> {
         let of = |route: u32| conditions.get(route as usize);
-        let first = |routes: &[u32]| {
-            routes
-                .iter()
-                .copied()
-                .find(|route| of(*route).is_some_and(|found| found.hold(request)))
-        };
+        let first =
+            |routes: &[u32]| routes.iter().copied().find(|route| of(*route).is_some_and(|found| found.hold(request)));
         let among_rest = first(&self.rest);
         let by_value = self.by_value.as_ref().and_then(|index| {
             let value = request.headers.get(&index.name)?;

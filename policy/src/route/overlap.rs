@@ -31,10 +31,7 @@ enum RankPath {
 
 /// Pairs of routes, earlier index first, that no rule puts in order. Each route is reported once.
 pub(crate) fn find(routes: &[RouteSpec]) -> Vec<(usize, usize)> {
-    let conditions: Vec<Conditions> = routes
-        .iter()
-        .map(|route| Conditions::compile(&route.r#match))
-        .collect();
+    let conditions: Vec<Conditions> = routes.iter().map(|route| Conditions::compile(&route.r#match)).collect();
     let mut ends: HashMap<&str, Option<Ends>> = HashMap::new();
     let mut groups: HashMap<Rank, Vec<usize>> = HashMap::with_capacity(routes.len());
     for (i, route) in routes.iter().enumerate() {
@@ -47,14 +44,7 @@ pub(crate) fn find(routes: &[RouteSpec]) -> Vec<(usize, usize)> {
                 other => RankPath::Same(other.clone()),
             };
             let count = conditions.get(i).map_or(0, Conditions::count);
-            groups
-                .entry(Rank {
-                    host,
-                    path,
-                    conditions: count,
-                })
-                .or_default()
-                .push(i);
+            groups.entry(Rank { host, path, conditions: count }).or_default().push(i);
         }
     }
     let mut found: Vec<(usize, usize)> = Vec::new();
@@ -62,8 +52,7 @@ pub(crate) fn find(routes: &[RouteSpec]) -> Vec<(usize, usize)> {
         let mut rivals = Rivals::of(&members, &conditions);
         for later in members {
             let earlier = rivals.before(later).find(|&earlier| {
-                !excluded(&conditions, earlier, later)
-                    && !patterns_exclude(routes, &mut ends, earlier, later)
+                !excluded(&conditions, earlier, later) && !patterns_exclude(routes, &mut ends, earlier, later)
             });
             found.extend(earlier.map(|earlier| (earlier, later)));
             rivals.add(later);
@@ -87,16 +76,8 @@ struct Rivals<'c> {
 
 impl<'c> Rivals<'c> {
     fn of(members: &[usize], conditions: &'c [Conditions]) -> Self {
-        let header = members
-            .iter()
-            .find_map(|member| conditions.get(*member)?.exact_header());
-        Rivals {
-            conditions,
-            header,
-            by_value: HashMap::new(),
-            rest: Vec::new(),
-            all: Vec::new(),
-        }
+        let header = members.iter().find_map(|member| conditions.get(*member)?.exact_header());
+        Rivals { conditions, header, by_value: HashMap::new(), rest: Vec::new(), all: Vec::new() }
     }
 
     fn value(&self, route: usize) -> Option<&'c [u8]> {
@@ -105,10 +86,7 @@ impl<'c> Rivals<'c> {
 
     fn before(&self, route: usize) -> impl Iterator<Item = usize> {
         let (same, rest): (&[usize], &[usize]) = match self.value(route) {
-            Some(value) => (
-                self.by_value.get(value).map_or(&[], |list| list),
-                &self.rest,
-            ),
+            Some(value) => (self.by_value.get(value).map_or(&[], |list| list), &self.rest),
             None => (&self.all, &[]),
         };
         same.iter().chain(rest).copied()
@@ -133,11 +111,7 @@ fn patterns_exclude<'r>(
     a: usize,
     b: usize,
 ) -> bool {
-    let pattern = |i: usize| {
-        routes
-            .get(i)
-            .map_or("", |route| route.r#match.path_regex.as_str())
-    };
+    let pattern = |i: usize| routes.get(i).map_or("", |route| route.r#match.path_regex.as_str());
     let (a, b) = (pattern(a), pattern(b));
     if a == b {
         return false;

@@ -39,13 +39,8 @@ impl TableBuilder {
     pub(crate) fn build(self, conditions: &[Conditions]) -> Result<Table, String> {
         let mut patterns: Vec<((String, usize), Vec<u32>)> = self.patterns.into_iter().collect();
         // Longer first, then more conditions. Of two different ones that are still equal at most one can match.
-        patterns.sort_by(|((a, x), _), ((b, y), _)| {
-            b.len().cmp(&a.len()).then(y.cmp(x)).then(a.cmp(b))
-        });
-        let patterns = patterns
-            .into_iter()
-            .map(|((pattern, _), routes)| (pattern, routes))
-            .collect();
+        patterns.sort_by(|((a, x), _), ((b, y), _)| b.len().cmp(&a.len()).then(y.cmp(x)).then(a.cmp(b)));
+        let patterns = patterns.into_iter().map(|((pattern, _), routes)| (pattern, routes)).collect();
         let choices = |lists: HashMap<String, Vec<u32>>| -> HashMap<Box<str>, Choices> {
             lists
                 .into_iter()
@@ -64,11 +59,7 @@ impl TableBuilder {
 
 impl Table {
     /// The most specific route whose conditions hold, and how its path matched.
-    pub(crate) fn find(
-        &self,
-        request: &RequestView<'_>,
-        conditions: &[Conditions],
-    ) -> Option<(u32, &'static str)> {
+    pub(crate) fn find(&self, request: &RequestView<'_>, conditions: &[Conditions]) -> Option<(u32, &'static str)> {
         if !self.exact.is_empty()
             && let Some(choices) = self.exact.get(request.path)
             && let Some(route) = choices.find(request, conditions)
@@ -76,9 +67,8 @@ impl Table {
             return Some((route, "exact"));
         }
         if !self.prefix.is_empty()
-            && let Some(route) = self
-                .prefixes(request.path)
-                .find_map(|prefix| self.prefix.get(prefix)?.find(request, conditions))
+            && let Some(route) =
+                self.prefixes(request.path).find_map(|prefix| self.prefix.get(prefix)?.find(request, conditions))
         {
             return Some((route, "prefix"));
         }
@@ -87,9 +77,7 @@ impl Table {
         {
             return Some((route, "regex"));
         }
-        self.any
-            .find(request, conditions)
-            .map(|route| (route, "any"))
+        self.any.find(request, conditions).map(|route| (route, "any"))
     }
 
     /// The path cut at its segment boundaries, longest first, none longer than any prefix of the table.
@@ -97,10 +85,7 @@ impl Table {
         let whole = (path.len() <= self.longest_prefix).then_some(path);
         let bytes = path.as_bytes();
         let upto = bytes.len().min(self.longest_prefix + 1);
-        let cuts = (0..upto)
-            .rev()
-            .filter(move |at| bytes.get(*at) == Some(&b'/'))
-            .filter_map(move |at| path.get(..at));
+        let cuts = (0..upto).rev().filter(move |at| bytes.get(*at) == Some(&b'/')).filter_map(move |at| path.get(..at));
         whole.into_iter().chain(cuts)
     }
 }
