@@ -20,15 +20,10 @@ fn required(name: &'static str, good: Vec<Value>, bad: Vec<Value>) -> Field {
     prop::option::weighted(0.98, value.prop_map(move |value| (name, value))).boxed()
 }
 
-fn object(
-    fields: Vec<BoxedStrategy<Option<(&'static str, Value)>>>,
-) -> impl Strategy<Value = Value> {
+fn object(fields: Vec<BoxedStrategy<Option<(&'static str, Value)>>>) -> impl Strategy<Value = Value> {
     fields.prop_map(|fields| {
-        let fields: Map<String, Value> = fields
-            .into_iter()
-            .flatten()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
+        let fields: Map<String, Value> =
+            fields.into_iter().flatten().map(|(name, value)| (name.to_owned(), value)).collect();
         Value::Object(fields)
     })
 }
@@ -47,40 +42,12 @@ fn limit_fields() -> Vec<Field> {
         json!({ "trusted_proxies": ["x"], "trusted_ip_depth": -3, "ipv6_prefix": 129 }),
     ];
     vec![
-        required(
-            "average",
-            vec![json!(1), json!(20), json!(1_000)],
-            vec![json!(-1), json!(0), json!(i64::MAX)],
-        ),
-        field(
-            "burst",
-            vec![json!(1), json!(40)],
-            vec![json!(i64::MIN), json!(0), json!(i64::MAX)],
-        ),
-        field(
-            "period",
-            vec![json!("1s"), json!("24h"), json!("333us")],
-            vec![json!("0s"), json!("1ns")],
-        ),
-        field(
-            "mode",
-            vec![json!("enforce"), json!("SHADOW"), json!("disabled")],
-            vec![],
-        ),
-        field(
-            "failure_policy",
-            vec![
-                json!("failclosed"),
-                json!("passThrough"),
-                json!("inMemoryFallback"),
-            ],
-            vec![],
-        ),
-        field(
-            "failure_code",
-            vec![json!(429), json!(503)],
-            vec![json!(-5)],
-        ),
+        required("average", vec![json!(1), json!(20), json!(1_000)], vec![json!(-1), json!(0), json!(i64::MAX)]),
+        field("burst", vec![json!(1), json!(40)], vec![json!(i64::MIN), json!(0), json!(i64::MAX)]),
+        field("period", vec![json!("1s"), json!("24h"), json!("333us")], vec![json!("0s"), json!("1ns")]),
+        field("mode", vec![json!("enforce"), json!("SHADOW"), json!("disabled")], vec![]),
+        field("failure_policy", vec![json!("failclosed"), json!("passThrough"), json!("inMemoryFallback")], vec![]),
+        field("failure_code", vec![json!(429), json!(503)], vec![json!(-5)]),
         field("headers", vec![json!("both"), json!("none")], vec![]),
         field("min_ttl", vec![json!(""), json!("1h")], vec![]),
         field("key_strategy", good_keys, bad_keys),
@@ -92,21 +59,13 @@ fn named_limit() -> impl Strategy<Value = Value> {
 }
 
 fn route() -> impl Strategy<Value = Value> {
-    let bad = vec![
-        json!({ "path_regex": "/(" }),
-        json!({ "path_exact": "a" }),
-        json!({ "hosts": [""] }),
-    ];
+    let bad = vec![json!({ "path_regex": "/(" }), json!({ "path_exact": "a" }), json!({ "hosts": [""] })];
     let own = prop::option::of(object(limit_fields()));
     let further = prop::collection::vec(named_limit(), 0..3);
     let rest = object(vec![
         field("name", vec![json!("r")], vec![json!("default"), json!("")]),
         field("match", vec![json!({})], bad),
-        field(
-            "backend",
-            vec![json!("b"), json!("default")],
-            vec![json!("c")],
-        ),
+        field("backend", vec![json!("b"), json!("default")], vec![json!("c")]),
     ]);
     (rest, own, further).prop_map(|(mut route, own, further)| {
         if let Some(own) = own {
@@ -126,12 +85,7 @@ fn tell_apart(routes: &mut [Value]) {
         if route["match"].is_null() || route["match"] == json!({}) {
             route["match"] = json!({ "path_prefix": format!("/{i}") });
         }
-        for (j, limit) in route["limits"]
-            .as_array_mut()
-            .into_iter()
-            .flatten()
-            .enumerate()
-        {
+        for (j, limit) in route["limits"].as_array_mut().into_iter().flatten().enumerate() {
             limit["name"] = format!("l{j}").into();
         }
     }
@@ -140,21 +94,8 @@ fn tell_apart(routes: &mut [Value]) {
 fn over() -> impl Strategy<Value = Value> {
     let keys = vec![json!(["a"]), json!(["b", "10.0.0.1"]), json!(["c", "d"])];
     object(vec![
-        required(
-            "keys",
-            keys,
-            vec![json!([""]), json!(["10.0.0.1", "::ffff:10.0.0.1"])],
-        ),
-        field(
-            "limit",
-            vec![
-                json!("default"),
-                json!("default"),
-                json!("r0"),
-                json!("r0/l0"),
-            ],
-            vec![json!("x")],
-        ),
+        required("keys", keys, vec![json!([""]), json!(["10.0.0.1", "::ffff:10.0.0.1"])]),
+        field("limit", vec![json!("default"), json!("default"), json!("r0"), json!("r0/l0")], vec![json!("x")]),
         required("average", vec![json!(7), json!(70)], vec![json!(0)]),
         field("burst", vec![json!(9)], vec![json!(-3)]),
         field("period", vec![json!("1m")], vec![json!("0")]),
@@ -168,19 +109,17 @@ fn any_spec() -> impl Strategy<Value = PolicySpec> {
     let routes = prop::collection::vec(route(), 0..4);
     let overrides = prop::collection::vec(over(), 0..3);
     let token = prop::option::of(select(vec![json!("t"), json!({ "env": "T" })]));
-    (url, rate_limit, routes, overrides, token).prop_map(
-        |(url, rate_limit, mut routes, overrides, token)| {
-            tell_apart(&mut routes);
-            let mut value = json!({
-                "backend": { "url": url }, "backends": [{ "name": "b", "url": "ws://other" }],
-                "rate_limit": rate_limit, "routes": routes, "overrides": overrides
-            });
-            if let Some(token) = token {
-                value["events"] = json!({ "http": { "auth_token": token } });
-            }
-            serde_json::from_value(value).unwrap()
-        },
-    )
+    (url, rate_limit, routes, overrides, token).prop_map(|(url, rate_limit, mut routes, overrides, token)| {
+        tell_apart(&mut routes);
+        let mut value = json!({
+            "backend": { "url": url }, "backends": [{ "name": "b", "url": "ws://other" }],
+            "rate_limit": rate_limit, "routes": routes, "overrides": overrides
+        });
+        if let Some(token) = token {
+            value["events"] = json!({ "http": { "auth_token": token } });
+        }
+        serde_json::from_value(value).unwrap()
+    })
 }
 
 proptest! {
@@ -225,8 +164,5 @@ fn accepted_policies_are_among_them() {
             Policy::compile(&spec).is_ok() && !spec.routes.is_empty() && !spec.overrides.is_empty()
         })
         .count();
-    assert!(
-        accepted > 300,
-        "only {accepted} of 2000: the properties above would say little"
-    );
+    assert!(accepted > 300, "only {accepted} of 2000: the properties above would say little");
 }
