@@ -2,6 +2,7 @@
 //! collected at once. What does not fit is left out of the result (a default takes its place), so that the rules that
 //! come after still run and their problems are reported together with these.
 
+mod bad;
 mod scalar;
 pub(crate) mod suggest;
 
@@ -10,23 +11,20 @@ use serde_json::{Map, Value};
 use crate::{
     problems::{Located, Place},
     schema::{self, Field, Part, Shape, path},
-    yaml::{At, Entry, Node, Style, Tree},
+    yaml::{At, Entry, Node, Tree},
 };
+
+pub(crate) use self::bad::Bad;
+
+/// Most problems of one check. A file of another kind has a problem in every line, and looking for the name that was
+/// meant costs time for each.
+pub(crate) const MAX_PROBLEMS: usize = 1_000;
 
 /// What a tree says about one part, and what is wrong with it.
 pub(crate) struct Checked {
     pub(crate) value: Map<String, Value>,
     pub(crate) problems: Vec<Located>,
-}
-
-impl Checked {
-    /// Paths that have a problem already: what only follows from them need not be said.
-    pub(crate) fn bad_paths(&self) -> Vec<String> {
-        self.problems
-            .iter()
-            .map(|problem| problem.path.clone())
-            .collect()
-    }
+    pub(crate) bad: Bad,
 }
 
 /// Checks one part of a tree; unknown top-level keys are reported with either.
@@ -34,6 +32,7 @@ pub(crate) fn check(file: &str, root: &Node, part: Part) -> Checked {
     let mut walk = Walk {
         file,
         problems: Vec::new(),
+        bad: Bad::default(),
     };
     let mut value = Map::new();
     match &root.tree {
@@ -53,7 +52,7 @@ pub(crate) fn check(file: &str, root: &Node, part: Part) -> Checked {
                             .top
                             .iter()
                             .map(|(_, field)| field.name.as_str());
-                        walk.unknown(entry, known.collect(), "");
+                        walk.unknown(entry, &known.collect::<Vec<_>>(), "");
                     }
                 }
             }
@@ -63,6 +62,7 @@ pub(crate) fn check(file: &str, root: &Node, part: Part) -> Checked {
     Checked {
         value,
         problems: walk.problems,
+        bad: walk.bad,
     }
 }
 
@@ -78,18 +78,35 @@ pub(crate) fn place(file: &str, at: &At) -> Place {
     }
 }
 
+/// Index of the last problem that is kept.
+const LAST: usize = MAX_PROBLEMS - 1;
+
 struct Walk<'a> {
     file: &'a str,
     problems: Vec<Located>,
+    bad: Bad,
 }
 
 impl Walk<'_> {
     fn add(&mut self, at: &At, path: &str, message: impl Into<String>) {
+        let (path, message) = match self.problems.len() {
+            MAX_PROBLEMS.. => return,
+            LAST => (
+                String::new(),
+                "too many problems: the further ones are not listed".to_owned(),
+            ),
+            _ => (path.to_owned(), message.into()),
+        };
+        self.bad.add(&path);
         self.problems.push(Located {
             place: place(self.file, at),
-            path: path.to_owned(),
-            message: message.into(),
+            path,
+            message,
         });
+    }
+
+    fn is_full(&self) -> bool {
+        self.problems.len() >= MAX_PROBLEMS
     }
 
     fn wrong(&mut self, at: &At, path: &str, expected: &str, found: &Node) {
@@ -186,19 +203,18 @@ impl Walk<'_> {
                     let checked = self.entry(entry, field, path);
                     object.extend(checked.map(|checked| (field.name.clone(), checked)));
                 }
-                None => self.unknown(
-                    entry,
-                    fields.iter().map(|field| field.name.as_str()).collect(),
-                    path,
-                ),
+                None => {
+                    let known: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+                    self.unknown(entry, &known, path);
+                }
             }
         }
         for field in fields.iter().filter(|field| field.required) {
             if object.contains_key(&field.name) {
                 continue;
             }
-            if !entries.iter().any(|entry| entry.key == field.name) {
-                let missing = path::join(path, &field.name);
+            let missing = path::join(path, &field.name);
+            if !self.bad.covers(&missing) {
                 self.add(at, &missing, format!("{missing} is required"));
             }
             object.insert(field.name.clone(), scalar::placeholder(&field.shape));
@@ -206,16 +222,19 @@ impl Walk<'_> {
         Value::Object(object)
     }
 
-    fn map(&mut self, entries: &[Entry], shape: &Shape, path: &str) -> Value {
+    fn map(&mut self, entries: &[Entry], shape: &Shape, parent: &str) -> Value {
         let mut object = Map::new();
         for entry in entries {
-            let path = path::join(path, &entry.key);
+            let path = path::join(parent, &entry.key);
             if entry.value.is_null() {
-                self.add(
-                    &entry.at,
-                    &path,
-                    format!("no value: write {}", scalar::expected(shape)),
-                );
+                // `{ token }` is a key without a value: what stands there was perhaps meant to be the value.
+                let shown = if matches!(shape, Shape::Secret { .. }) {
+                    parent
+                } else {
+                    &path
+                };
+                let message = format!("a key without a value: write {}", scalar::expected(shape));
+                self.add(&entry.at, shown, message);
             } else if let Some(value) = self.value(&entry.value, entry.value_at(), shape, &path) {
                 object.insert(entry.key.clone(), value);
             }
@@ -276,63 +295,15 @@ impl Walk<'_> {
         None
     }
 
-    fn unknown(&mut self, entry: &Entry, known: Vec<&str>, parent: &str) {
+    fn unknown(&mut self, entry: &Entry, known: &[&str], parent: &str) {
+        if self.is_full() {
+            return;
+        }
         let path = path::join(parent, &entry.key);
-        let message = unknown_message(&entry.key, &known, parent);
-        self.add(&entry.at, &path, message);
+        let guess = suggest::guess(&entry.key, known, parent);
+        if let Some(sibling) = guess.sibling {
+            self.bad.add(&path::join(parent, sibling));
+        }
+        self.add(&entry.at, &path, guess.message);
     }
-}
-
-/// First the names of this block, then the same name elsewhere, then likely ones; else all that would be right here.
-fn unknown_message(key: &str, known: &[&str], parent: &str) -> String {
-    let index = schema::index();
-    if let Some((name, _)) = key.split_once(':')
-        && known.contains(&name)
-    {
-        return format!("unknown key; a space is missing after the colon of {name}");
-    }
-    let near = suggest::nearest(key, known.iter().copied());
-    if let Some((name, likeness)) = near
-        && likeness >= 0.9
-    {
-        return format!("unknown key, did you mean \"{name}\"?");
-    }
-    if let Some(place) = index.elsewhere(key, parent) {
-        return format!("unknown key, did you mean {place}?");
-    }
-    if let Some((name, _)) = near {
-        return format!("unknown key, did you mean \"{name}\"?");
-    }
-    let likely = suggest::nearest_elsewhere(key, index.names());
-    if let Some(place) = likely.and_then(|name| index.elsewhere(name, parent)) {
-        return format!("unknown key, did you mean {place}?");
-    }
-    format!("unknown key; known here: {}", known.join(", "))
-}
-
-/// A scalar of the environment; `list` ones are comma-separated.
-pub(crate) fn from_environment(
-    name: &std::sync::Arc<str>,
-    value: &str,
-    leaf: &schema::Leaf,
-) -> Node {
-    let at = At::Env(name.clone());
-    let scalar = |text: &str| Node {
-        at: at.clone(),
-        tree: Tree::Scalar(text.to_owned(), Style::Env),
-    };
-    if leaf.list {
-        let items = value
-            .split(',')
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-            .map(scalar)
-            .collect();
-        return Node {
-            at: at.clone(),
-            tree: Tree::List(items),
-        };
-    }
-    // White space around a secret may be part of it.
-    scalar(if leaf.secret { value } else { value.trim() })
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Problems, Settings,
-    check::{self, Checked},
+    check::{self, Bad, Checked},
     environment::{self, Environment},
     problems::{Located, Place},
     schema::{self, Part, path},
@@ -28,6 +28,24 @@ impl fmt::Debug for Document {
         f.debug_struct("Document")
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+/// The policy part of a document, as far as it fits.
+#[derive(Debug)]
+pub struct PolicyPart {
+    /// What fits; the rest is at its default.
+    pub spec: PolicySpec,
+    /// What does not.
+    pub problems: Vec<Located>,
+    bad: Bad,
+}
+
+impl PolicyPart {
+    /// Whether a semantic problem is only a consequence of a structural one: the value was left out, and a rule now
+    /// misses it. It need not be reported.
+    pub fn explains(&self, problem: &Problem) -> bool {
+        self.bad.explains(problem)
     }
 }
 
@@ -139,40 +157,37 @@ impl Document {
 
     /// The policy part, structure checked, environment laid over it when given. NOT semantically checked.
     pub fn policy(&self, environment: Option<&Environment>) -> Result<PolicySpec, Problems> {
-        let (spec, problems) = self.policy_and_problems(environment);
-        Problems(problems).into_result().map(|()| spec)
+        let part = self.policy_part(environment);
+        Problems(part.problems).into_result().map(|()| part.spec)
     }
 
-    /// The same, but what fits is returned beside what does not (which is left at its default): so that semantic
-    /// problems can be reported together with structural ones. Leave out of those the ones that
-    /// [`follows`] says are a consequence.
-    pub fn policy_and_problems(
-        &self,
-        environment: Option<&Environment>,
-    ) -> (PolicySpec, Vec<Located>) {
+    /// The same, but what fits is returned beside what does not: so that semantic problems can be reported together
+    /// with structural ones.
+    pub fn policy_part(&self, environment: Option<&Environment>) -> PolicyPart {
         let mut checked = self.checked(environment, Part::Policy);
         let spec = self.read(&mut checked);
-        (spec, checked.problems)
+        PolicyPart {
+            spec,
+            problems: checked.problems,
+            bad: checked.bad,
+        }
     }
 
     /// The settings part, structure and meaning checked, environment laid over it.
     pub fn settings(&self, environment: &Environment) -> Result<Settings, Problems> {
-        let (settings, problems) = self.settings_and_problems(environment);
+        let (settings, problems, _) = self.settings_part(environment);
         Problems(problems).into_result().map(|()| settings)
     }
 
     /// The same, but what fits is returned beside what does not.
-    pub(crate) fn settings_and_problems(
-        &self,
-        environment: &Environment,
-    ) -> (Settings, Vec<Located>) {
+    pub(crate) fn settings_part(&self, environment: &Environment) -> (Settings, Vec<Located>, Bad) {
         let mut checked = self.checked(Some(environment), Part::Settings);
         let settings: Settings = self.read(&mut checked);
-        let semantic = settings.problems(&checked.bad_paths());
+        let semantic = settings.problems(&checked.bad);
         checked
             .problems
             .extend(self.locate_with(Some(environment), semantic));
-        (settings.normalised(), checked.problems)
+        (settings.normalised(), checked.problems, checked.bad)
     }
 
     /// One part as JSON that fits the types, with the environment over it.
@@ -215,12 +230,4 @@ pub(crate) fn from_value<T: DeserializeOwned>(
             "cannot be read: wrong type or a value out of range".to_owned(),
         )
     })
-}
-
-/// Whether a problem at `path` is only a consequence of one of `structural`: its value was left out, and a rule now
-/// misses it.
-pub fn follows(path: &str, structural: &[Located]) -> bool {
-    structural
-        .iter()
-        .any(|problem| !problem.path.is_empty() && path::covers(&problem.path, path))
 }

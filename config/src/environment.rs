@@ -3,10 +3,10 @@
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use crate::{
-    check::{self, suggest},
+    check::suggest,
     problems::{Located, Place},
     schema::{self, Leaf, Part, path},
-    yaml::{At, Entry, Node, Tree},
+    yaml::{At, Entry, Node, Style, Tree},
 };
 
 /// A process's environment, injectable in tests.
@@ -51,14 +51,32 @@ pub(crate) fn over<'n>(root: &'n Node, environment: &Environment, part: Part) ->
     let mut root = Cow::Borrowed(root);
     for (name, value, leaf) in set(environment, part) {
         let name: Arc<str> = name.into();
-        insert(
-            root.to_mut(),
-            &leaf.path,
-            &name,
-            check::from_environment(&name, value, leaf),
-        );
+        insert(root.to_mut(), &leaf.path, &name, node(&name, value, leaf));
     }
     root
+}
+
+/// What a variable holds, as a node; lists are comma-separated.
+fn node(name: &Arc<str>, value: &str, leaf: &Leaf) -> Node {
+    let at = At::Env(name.clone());
+    let scalar = |text: &str| Node {
+        at: at.clone(),
+        tree: Tree::Scalar(text.to_owned(), Style::Env),
+    };
+    if leaf.list {
+        let items = value
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(scalar)
+            .collect();
+        return Node {
+            at: at.clone(),
+            tree: Tree::List(items),
+        };
+    }
+    // White space around a secret may be part of it.
+    scalar(if leaf.secret { value } else { value.trim() })
 }
 
 /// Puts `value` at `path`, making the blocks on the way. A block that is something else in the file stays what it is:

@@ -5,9 +5,7 @@ use std::path::Path;
 use edgequota_policy::PolicySpec;
 
 use crate::{
-    Problems, Settings,
-    document::{self, follows},
-    environment,
+    Problems, Settings, document, environment,
     problems::{Located, Place},
     schema::{self, Part},
     watch::read::{self, ReadError},
@@ -59,11 +57,11 @@ pub fn from_document(
     env: &Environment,
     role: Role,
 ) -> Result<Loaded, Problems> {
-    let (settings, mut problems) = document.settings_and_problems(env);
+    let (settings, mut problems, bad) = document.settings_part(env);
     let for_role = settings
         .role_problems(role)
         .into_iter()
-        .filter(|p| !follows(&p.path, &problems))
+        .filter(|p| !bad.explains(p))
         .collect();
     problems.extend(document.locate_with(Some(env), for_role));
     let mut warnings = environment::unknown(env);
@@ -109,19 +107,19 @@ fn read_policy(
     if !set && !needed {
         return (None, Vec::new());
     }
-    let (spec, mut problems) = document.policy_and_problems(env);
-    let semantic = spec
+    let mut part = document.policy_part(env);
+    let semantic = part
+        .spec
         .problems()
         .into_iter()
-        .filter(|p| !follows(&p.path, &problems))
+        .filter(|p| !part.explains(p))
         .collect();
-    let semantic = document.locate_with(env, semantic);
-    problems.extend(semantic);
-    if problems.is_empty() {
-        warnings.extend(document.locate_with(env, spec.warnings()));
-        (Some(spec.resolved()), problems)
+    part.problems.extend(document.locate_with(env, semantic));
+    if part.problems.is_empty() {
+        warnings.extend(document.locate_with(env, part.spec.warnings()));
+        (Some(part.spec.resolved()), part.problems)
     } else {
-        (None, problems)
+        (None, part.problems)
     }
 }
 

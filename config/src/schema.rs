@@ -124,3 +124,6 @@ pub(crate) fn json() -> Value {
 pub(crate) const REVISION: &str = "revision";
 const REVISION_TEXT: &str = "Free text. If any file of a policy directory has one, all must have the same before the \
                              policy is published: so that separately mounted files are never mixed.";
+
+#[cfg(test)]
+mod tests;

@@ -14,22 +14,21 @@ mod server;
 mod telemetry;
 mod tls;
 
-use std::time::Duration;
-
-use edgequota_policy::{GoDuration, Problem};
+use edgequota_policy::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use edgequota_policy::spec::REDACTED;
 
 pub use self::{
     admin::Admin,
     control_plane::ControlPlane,
     redis::{Redis, RedisMode},
-    secret::REDACTED,
     server::{Server, ServerTls},
     telemetry::{LogFormat, LogLevel, Logging, Tracing},
     tls::PeerTls,
 };
-use crate::Role;
+use crate::{Role, check::Bad};
 
 /// All settings, validated.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -82,7 +81,7 @@ impl Settings {
 
     /// All that is wrong across fields. `bad` are the paths that structure has already complained about: what only
     /// follows from them is left out.
-    pub(crate) fn problems(&self, bad: &[String]) -> Vec<Problem> {
+    pub(crate) fn problems(&self, bad: &Bad) -> Vec<Problem> {
         rules::problems(self, bad)
     }
 
@@ -108,12 +107,4 @@ fn empty_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Re
     Redis::deserialize(serde_json::Value::Object(fields))
         .map(Some)
         .map_err(serde::de::Error::custom)
-}
-
-const fn secs(n: u64) -> GoDuration {
-    GoDuration::new(Duration::from_secs(n))
-}
-
-const fn millis(n: u64) -> GoDuration {
-    GoDuration::new(Duration::from_millis(n))
 }

@@ -4,8 +4,10 @@
 //! Bounds: [`MAX_TEXT`], [`MAX_DEPTH`], [`MAX_NODES`] and [`MAX_EXPANDED`] with aliases expanded. No message holds
 //! text of the file other than names of keys.
 
+mod bounds;
 mod build;
 pub(crate) mod node;
+mod syntax;
 
 pub(crate) use self::{
     build::parse,

@@ -302,3 +302,29 @@ fn the_largest_stated_policy_is_read() {
         100_000
     );
 }
+
+#[test]
+fn the_examples_of_the_documentation_load() {
+    let example = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../docs/examples")
+            .join(name);
+        std::fs::read_to_string(path).unwrap()
+    };
+    for (name, role, policy) in [
+        ("standalone.yaml", Role::Standalone, true),
+        ("dataplane.yaml", Role::DataPlane, false),
+        ("controlplane.yaml", Role::ControlPlane, false),
+        ("policy.yaml", Role::Standalone, true),
+    ] {
+        let loaded = from_document(&document(&example(name)), &Environment::new(), role)
+            .unwrap_or_else(|problems| panic!("{name}: {problems}"));
+        assert!(loaded.warnings.is_empty(), "{name}: {:?}", loaded.warnings);
+        assert_eq!(loaded.policy.is_some(), policy, "{name}");
+        assert!(loaded.settings.not_built().is_empty(), "{name}");
+        if let Some(spec) = loaded.policy {
+            assert!(spec.not_built().is_empty(), "{name}");
+            Policy::compile(&spec).unwrap();
+        }
+    }
+}

@@ -14,7 +14,7 @@ use edgequota_config::{
     problems::Located,
     watch::{Content, Target},
 };
-use edgequota_policy::PolicySpec;
+use edgequota_policy::{PolicySpec, Problem};
 
 use join::Joined;
 
@@ -120,15 +120,22 @@ fn finish(joined: Joined, environment: Option<&Environment>) -> Result<Assembled
     let Joined {
         spec,
         places,
+        parts,
         mut problems,
     } = joined;
+    // What was left out because it does not fit makes rules miss it: that is reported once, as what it is.
+    let explained = |problem: &Problem| match places.resolve(&problem.path) {
+        Some((document, path)) => parts[document].explains(&Problem {
+            path,
+            message: problem.message.clone(),
+        }),
+        None => parts.iter().any(|part| part.explains(problem)),
+    };
     let meant: Vec<_> = spec
         .problems()
         .into_iter()
         // A name that stands twice was reported with both places already, and a rule may miss what was left out.
-        .filter(|p| {
-            !places.reported(&p.path) && !edgequota_config::document::follows(&p.path, &problems)
-        })
+        .filter(|p| !places.reported(&p.path) && !explained(p))
         .collect();
     problems.extend(places.locate(meant, environment));
     if problems.is_empty() {

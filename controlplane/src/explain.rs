@@ -86,7 +86,8 @@ pub async fn local(
     .await)
 }
 
-fn read(path: &Path) -> Result<(Target, Content), Problems> {
+/// The content of a file, or of a directory of policy files, read once.
+pub fn read(path: &Path) -> Result<(Target, Content), Problems> {
     let name = path.display().to_string();
     let failed = |error: std::io::Error| Problems::whole(&name, error.to_string());
     let file = |path: &Path| std::fs::read_to_string(path).map_err(|error| error.to_string());

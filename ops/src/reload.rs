@@ -23,6 +23,10 @@ pub(crate) trait Reload: Send + Sync {
 static WATCHED: Mutex<Vec<Weak<dyn Reload>>> = Mutex::new(Vec::new());
 
 /// Looks at it every 10 s, until its last owner drops it.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the sleep is on a thread of its own"
+)]
 pub(crate) fn watch(what: Weak<dyn Reload>) {
     static THREAD: Once = Once::new();
     WATCHED

@@ -84,7 +84,7 @@ impl Shutdown {
             crate::reload::now();
             hup();
         };
-        let (ready, caught) = std::sync::mpsc::channel();
+        let (ready, caught) = std::sync::mpsc::sync_channel(1);
         let exit = || {
             crate::logging::flush(Duration::from_millis(200));
             std::process::exit(INTERRUPTED)
@@ -151,7 +151,7 @@ impl Signals {
 /// The thread that listens; `ready` is told when the signals are caught.
 fn listen(
     shutdown: Shutdown,
-    ready: std::sync::mpsc::Sender<()>,
+    ready: std::sync::mpsc::SyncSender<()>,
     delay: Duration,
     hup: impl Fn(),
     exit: impl Fn(),

@@ -64,6 +64,10 @@ impl Watchdog {
     }
 
     /// As [`Watchdog::start`], with something else to do than to abort. It may be called again and again for one worker.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the sleep is on a thread of its own"
+    )]
     pub fn start_with(
         limit: Duration,
         action: impl Fn(&Alarm) + Send + Sync + 'static,

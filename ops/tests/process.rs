@@ -162,6 +162,10 @@ fn terminate_and_interrupt_advance_the_stages() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a worker that hangs is what is tested"
+)]
 fn stuck() {
     log();
     let watchdog = Watchdog::start(Duration::from_millis(300));

@@ -102,10 +102,10 @@ fn is_normal(bytes: &[u8]) -> Result<bool, PathError> {
 
 /// Whether what follows a slash is another slash, or `.` or `..` as a whole segment.
 fn starts_dot_or_empty_segment(rest: &[u8]) -> bool {
-    match rest {
-        [b'/', ..] | [b'.'] | [b'.', b'/', ..] | [b'.', b'.'] | [b'.', b'.', b'/', ..] => true,
-        _ => false,
-    }
+    matches!(
+        rest,
+        [b'/', ..] | [b'.'] | [b'.', b'/', ..] | [b'.', b'.'] | [b'.', b'.', b'/', ..]
+    )
 }
 
 /// The octet of the escape that `bytes` begin with.

@@ -1,6 +1,7 @@
 //! Real `edgequota` processes.
 
 mod admin;
+mod blocked;
 mod builder;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+pub use blocked::Blocked;
 pub use builder::{Builder, Role, run};
 
 use crate::{

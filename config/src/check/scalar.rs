@@ -187,9 +187,12 @@ pub(super) fn untyped(node: &Node) -> Value {
 
 /// The last named step: what messages about items of a list talk about.
 fn last_key(path: &str) -> &str {
-    let keys = path::steps(path).into_iter().filter_map(|step| match step {
-        path::Step::Key(key) => Some(key),
-        path::Step::Item(_) => None,
-    });
-    keys.last().unwrap_or(path)
+    let key = path::steps(path)
+        .into_iter()
+        .rev()
+        .find_map(|step| match step {
+            path::Step::Key(key) => Some(key),
+            path::Step::Item(_) => None,
+        });
+    key.unwrap_or(path)
 }

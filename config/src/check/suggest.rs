@@ -1,5 +1,7 @@
 //! Names in messages: how an unknown one is shown, and which known one was probably meant.
 
+use crate::schema;
+
 /// Similarity (0..=1) from which a name in the same block is taken for the meant one.
 const NEAR: f64 = 0.82;
 /// The same for a name in another block, where a wrong guess costs more.
@@ -53,4 +55,50 @@ fn squash(name: &str) -> String {
         .filter(|c| c.is_ascii_alphanumeric())
         .map(|c| c.to_ascii_lowercase())
         .collect()
+}
+
+/// What to say about an unknown key.
+pub(crate) struct Guess<'k> {
+    pub(crate) message: String,
+    /// The key of the same block that was probably meant.
+    pub(crate) sibling: Option<&'k str>,
+}
+
+/// First the names of this block, then the same name elsewhere, then likely ones; else all that would be right here.
+pub(crate) fn guess<'k>(key: &str, known: &[&'k str], parent: &str) -> Guess<'k> {
+    let index = schema::index();
+    let sibling = |name: &'k str, message: String| Guess {
+        message,
+        sibling: Some(name),
+    };
+    let other = |message: String| Guess {
+        message,
+        sibling: None,
+    };
+    if let Some((before, _)) = key.split_once(':')
+        && let Some(name) = known.iter().find(|name| **name == before)
+    {
+        return sibling(
+            name,
+            format!("unknown key; a space is missing after the colon of {name}"),
+        );
+    }
+    let near = nearest(key, known.iter().copied());
+    let meant = |name: &'k str| sibling(name, format!("unknown key, did you mean \"{name}\"?"));
+    if let Some((name, likeness)) = near
+        && likeness >= 0.9
+    {
+        return meant(name);
+    }
+    if let Some(place) = index.elsewhere(key, parent) {
+        return other(format!("unknown key, did you mean {place}?"));
+    }
+    if let Some((name, _)) = near {
+        return meant(name);
+    }
+    let likely = nearest_elsewhere(key, index.names());
+    if let Some(place) = likely.and_then(|name| index.elsewhere(name, parent)) {
+        return other(format!("unknown key, did you mean {place}?"));
+    }
+    other(format!("unknown key; known here: {}", known.join(", ")))
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::{secret, secs};
+use super::secret;
 
 /// The admin port: probes, metrics and the API.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -31,9 +31,9 @@ impl Default for Admin {
     fn default() -> Self {
         Admin {
             address: ":9090".to_owned(),
-            read_timeout: secs(5),
-            write_timeout: secs(10),
-            idle_timeout: secs(30),
+            read_timeout: GoDuration::secs(5),
+            write_timeout: GoDuration::secs(10),
+            idle_timeout: GoDuration::secs(30),
             token: SecretString::default(),
             token_file: String::new(),
         }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::{PeerTls, secret, secs};
+use super::{PeerTls, secret};
 
 /// The stream between the planes: where it is served, who may use it, where the last good policy is kept.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -43,7 +43,7 @@ impl Default for ControlPlane {
             listen: ":9091".to_owned(),
             policy_path: String::new(),
             state_dir: String::new(),
-            initial_wait: secs(3),
+            initial_wait: GoDuration::secs(3),
             allow_insecure: false,
             node_id: String::new(),
             token: SecretString::default(),

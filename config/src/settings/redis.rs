@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::{PeerTls, millis, secret, secs};
+use super::{PeerTls, secret};
 
 /// Topology of Redis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -82,10 +82,10 @@ impl Default for Redis {
             password_file: String::new(),
             db: 0,
             pool_size: 10,
-            dial_timeout: secs(5),
-            read_timeout: secs(3),
-            write_timeout: secs(3),
-            deadline: millis(100),
+            dial_timeout: GoDuration::secs(5),
+            read_timeout: GoDuration::secs(3),
+            write_timeout: GoDuration::secs(3),
+            deadline: GoDuration::millis(100),
             sentinel_username: String::new(),
             sentinel_password: SecretString::default(),
             sentinel_password_file: String::new(),

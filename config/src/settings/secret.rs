@@ -1,11 +1,9 @@
 //! Secrets in settings: read from text, never written out.
 
+use edgequota_policy::spec::REDACTED;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serializer};
-
-/// What stands in the place of a secret wherever a person may look.
-pub const REDACTED: &str = "[REDACTED]";
 
 pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
     String::deserialize(deserializer).map(SecretString::from)

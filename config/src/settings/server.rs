@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{cidr, secs};
+use super::cidr;
 
 /// The proxy port of a data plane: addresses, bounds and timers. Durations: zero is "off".
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -89,20 +89,20 @@ impl Default for Server {
             health_path: String::new(),
             max_header_bytes: 65_536,
             max_headers: 200,
-            read_timeout: secs(30),
-            read_header_timeout: secs(10),
-            write_timeout: secs(30),
-            idle_timeout: secs(120),
-            drain_delay: secs(5),
-            drain_timeout: secs(30),
-            request_timeout: secs(0),
-            max_connection_age: secs(600),
+            read_timeout: GoDuration::secs(30),
+            read_header_timeout: GoDuration::secs(10),
+            write_timeout: GoDuration::secs(30),
+            idle_timeout: GoDuration::secs(120),
+            drain_delay: GoDuration::secs(5),
+            drain_timeout: GoDuration::secs(30),
+            request_timeout: GoDuration::secs(0),
+            max_connection_age: GoDuration::secs(600),
             max_concurrent_requests: 0,
             max_connections: 0,
             allowed_websocket_origins: Vec::new(),
             max_websocket_conns_per_key: 0,
             max_websocket_transfer_bytes: 0,
-            websocket_idle_timeout: secs(300),
+            websocket_idle_timeout: GoDuration::secs(300),
             tls: ServerTls::default(),
         }
     }

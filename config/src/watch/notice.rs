@@ -31,9 +31,10 @@ type Identity = (u64, u64);
 impl Notices {
     pub(super) fn start(targets: &[Target], wanted: bool) -> Notices {
         let changed = Arc::new(Notify::new());
-        let directories = targets
+        let directories: BTreeMap<PathBuf, Option<Identity>> = targets
             .iter()
-            .map(|target| (directory_of(target), None))
+            .flat_map(directories_of)
+            .map(|path| (path, None))
             .collect();
         let mut notices = Notices {
             watcher: None,
@@ -43,7 +44,7 @@ impl Notices {
         if !wanted {
             return notices;
         }
-        let wanted = Wanted::new(targets);
+        let wanted = Wanted::new(targets, notices.directories.keys().cloned().collect());
         let created = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if event.map_or(true, |event| wanted.includes(&event)) {
                 changed.notify_one();
@@ -106,31 +107,53 @@ impl Notices {
     }
 }
 
-fn directory_of(target: &Target) -> PathBuf {
-    match target {
+/// The directory in which a target's files are, and the one in which that directory is: it may be a link of the
+/// kubelet itself (`policy -> ..data/policy`), and it may come later than we do.
+fn directories_of(target: &Target) -> Vec<PathBuf> {
+    let directory = match target {
         Target::Directory(path) => path.clone(),
-        Target::File(path) => match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        },
+        Target::File(path) => parent_of(path),
+    };
+    let parent = parent_of(&directory);
+    if parent == directory {
+        vec![directory]
+    } else {
+        vec![directory, parent]
+    }
+}
+
+fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        Some(_) => PathBuf::from("."),
+        None => path.to_owned(),
     }
 }
 
 /// Which names in which directory matter: a log file beside the config file must not cause reading all the time.
 struct Wanted {
-    files: Vec<OsString>,
-    directories: bool,
+    /// Names of files and directories.
+    names: Vec<OsString>,
+    policy_files: bool,
+    directories: Vec<PathBuf>,
 }
 
 impl Wanted {
-    fn new(targets: &[Target]) -> Wanted {
-        let files = targets.iter().filter_map(|target| match target {
-            Target::File(path) => path.file_name().map(OsStr::to_owned),
-            Target::Directory(_) => None,
+    fn new(targets: &[Target], directories: Vec<PathBuf>) -> Wanted {
+        let own = targets.iter().filter_map(|target| match target {
+            Target::File(path) | Target::Directory(path) => path.file_name(),
         });
+        let names = own
+            .chain(directories.iter().filter_map(|path| path.file_name()))
+            .map(OsStr::to_owned)
+            .collect();
+        let policy_files = targets
+            .iter()
+            .any(|target| matches!(target, Target::Directory(_)));
         Wanted {
-            files: files.collect(),
-            directories: targets.iter().any(|t| matches!(t, Target::Directory(_))),
+            names,
+            policy_files,
+            directories,
         }
     }
 
@@ -140,19 +163,18 @@ impl Wanted {
         !only_read
             && (event.need_rescan()
                 || event.paths.is_empty()
-                || event.paths.iter().any(|p| self.names(p)))
+                || event.paths.iter().any(|p| self.matters(p)))
     }
 
-    fn names(&self, path: &Path) -> bool {
+    fn matters(&self, path: &Path) -> bool {
         let Some(name) = path.file_name() else {
             return true;
         };
         let kubelet = name.to_str().is_some_and(|name| name.starts_with(".."));
-        // An event of the directory itself carries the directory's path.
-        let own = || std::fs::symlink_metadata(path).is_ok_and(|m| m.is_dir());
+        // An event of a directory itself carries the directory's path.
         kubelet
-            || self.files.iter().any(|file| file == name)
-            || (self.directories && is_policy_file(name))
-            || own()
+            || self.names.iter().any(|known| known == name)
+            || (self.policy_files && is_policy_file(name))
+            || self.directories.iter().any(|directory| directory == path)
     }
 }

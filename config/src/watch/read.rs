@@ -86,9 +86,12 @@ pub(crate) fn file(path: &Path) -> Result<Option<String>, ReadError> {
     })
 }
 
+/// As in [`Content`].
+type Files = Vec<(PathBuf, Result<String, String>)>;
+
 /// The kubelet swaps all files of a directory at once by renaming the link `..data`. A swap in the middle of reading
 /// would mix two policies, so the link must be the same before and after.
-fn directory(path: &Path) -> Result<Vec<(PathBuf, Result<String, String>)>, ReadError> {
+fn directory(path: &Path) -> Result<Files, ReadError> {
     let link = || fs::read_link(path.join("..data")).ok();
     for _ in 1..SWAPS {
         let before = link();
@@ -100,7 +103,7 @@ fn directory(path: &Path) -> Result<Vec<(PathBuf, Result<String, String>)>, Read
     read_directory(path)
 }
 
-fn read_directory(path: &Path) -> Result<Vec<(PathBuf, Result<String, String>)>, ReadError> {
+fn read_directory(path: &Path) -> Result<Files, ReadError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

@@ -81,6 +81,8 @@ impl Run {
     /// Reads and reports. A notice that came while it was reading may mean that old and new files were mixed: then
     /// once more, unless the time is up.
     async fn look(&mut self, pending: Option<Pending>) -> Option<Pending> {
+        // The change may have been another directory in the place of a watched one.
+        self.notices.renew();
         let content = read_all(&self.targets).await;
         if self.notices.take() {
             let again = noticed(pending);

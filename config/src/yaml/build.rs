@@ -4,7 +4,11 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
 
-use super::{At, Entry, MAX_DEPTH, MAX_EXPANDED, MAX_NODES, MAX_TEXT, Node, Style, Tree};
+use super::{
+    At, Entry, MAX_DEPTH, MAX_TEXT, Node, Style, Tree,
+    bounds::{Spent, too_large},
+    syntax,
+};
 use crate::problems::{Located, Place, Problems};
 
 /// Reads one document. Empty text is null. Duplicate keys are all reported at once; anything that leaves the rest
@@ -16,7 +20,7 @@ pub(crate) fn parse(name: &str, text: &str) -> Result<Node, Problems> {
             format!("the file is larger than {} MiB", MAX_TEXT >> 20),
         ));
     }
-    refuse_controls(name, text)?;
+    syntax::refuse_controls(name, text)?;
     let mut builder = Builder::default();
     let end = builder.run(text);
     let mut problems = builder.problems;
@@ -43,36 +47,6 @@ pub(crate) fn parse(name: &str, text: &str) -> Result<Node, Problems> {
     }))
 }
 
-/// The scanner takes NUL for the end of the text, so what follows would silently not count; other control characters
-/// are no YAML either.
-fn refuse_controls(name: &str, text: &str) -> Result<(), Problems> {
-    let Some(at) =
-        text.find(|c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}'))
-    else {
-        return Ok(());
-    };
-    let before = &text[..at];
-    let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .count()
-        + 1;
-    let place = Place::File {
-        file: name.to_owned(),
-        line,
-        column,
-    };
-    let message = "not valid YAML: a control character".to_owned();
-    Err(Problems(vec![Located {
-        place,
-        path: String::new(),
-        message,
-    }]))
-}
-
 struct Fault {
     line: usize,
     column: usize,
@@ -95,22 +69,6 @@ struct Builder {
     anchors: HashMap<usize, Anchored>,
     spent: Spent,
     problems: Vec<Fault>,
-}
-
-/// What has been built so far: the tree with aliases expanded, and the copies kept for anchors.
-#[derive(Clone, Copy, Default)]
-struct Spent {
-    nodes: usize,
-    bytes: usize,
-}
-
-impl Spent {
-    /// `None` above the bounds.
-    fn add(&mut self, more: Spent) -> Option<()> {
-        self.nodes = self.nodes.saturating_add(more.nodes);
-        self.bytes = self.bytes.saturating_add(more.bytes);
-        (self.nodes <= MAX_NODES && self.bytes <= MAX_EXPANDED).then_some(())
-    }
 }
 
 struct Anchored {
@@ -137,7 +95,7 @@ impl Builder {
     fn run(&mut self, text: &str) -> Result<(), Fault> {
         for event in Parser::new_from_str(text) {
             let (event, span) =
-                event.map_err(|error| fault(error.marker(), syntax(error.info())))?;
+                event.map_err(|error| fault(error.marker(), syntax::message(error.info())))?;
             self.event(event, &span)?;
         }
         Ok(())
@@ -191,7 +149,9 @@ impl Builder {
             nodes: usize::from(!self.expects_key()),
             bytes: text.len(),
         };
-        self.spent.add(size).ok_or_else(|| too_large(span))?;
+        self.spent
+            .add(size)
+            .ok_or_else(|| fault(&span.start, too_large()))?;
         if self.expects_key() {
             return self.key(text, style, anchor, span);
         }
@@ -200,7 +160,7 @@ impl Builder {
         } else {
             Style::Quoted
         };
-        let tree = if style == Style::Plain && is_null(&text) {
+        let tree = if style == Style::Plain && syntax::is_null(&text) {
             Tree::Null
         } else {
             Tree::Scalar(text, style)
@@ -240,7 +200,7 @@ impl Builder {
                 "merge keys (<<) are not supported: write the keys out",
             ));
         }
-        if plain && is_null(&text) {
+        if plain && syntax::is_null(&text) {
             return Err(fault(&span.start, "a key is missing before the colon"));
         }
         if anchor != 0 {
@@ -279,7 +239,7 @@ impl Builder {
         let before = self.spent;
         self.spent
             .add(Spent { nodes: 1, bytes: 0 })
-            .ok_or_else(|| too_large(span))?;
+            .ok_or_else(|| fault(&span.start, too_large()))?;
         self.stack.push(Frame {
             at: at(&span.start),
             anchor,
@@ -300,10 +260,7 @@ impl Builder {
                 Tree::Map(entries)
             }
         };
-        let size = Spent {
-            nodes: self.spent.nodes - frame.before.nodes,
-            bytes: self.spent.bytes - frame.before.bytes,
-        };
+        let size = self.spent.since(frame.before);
         self.add(Node { at: frame.at, tree }, frame.anchor, size, span)
     }
 
@@ -319,14 +276,18 @@ impl Builder {
         };
         // Counted before it is copied: the copy is what a bomb is made of.
         let size = *size;
-        self.spent.add(size).ok_or_else(|| too_large(span))?;
+        self.spent
+            .add(size)
+            .ok_or_else(|| fault(&span.start, too_large()))?;
         let node = node.clone();
         self.add(node, 0, size, span)
     }
 
     fn add(&mut self, node: Node, anchor: usize, size: Spent, span: &Span) -> Result<(), Fault> {
         if anchor != 0 {
-            self.spent.add(size).ok_or_else(|| too_large(span))?;
+            self.spent
+                .add(size)
+                .ok_or_else(|| fault(&span.start, too_large()))?;
             self.anchors.insert(
                 anchor,
                 Anchored {
@@ -380,42 +341,11 @@ impl Builder {
     }
 }
 
-fn too_large(span: &Span) -> Fault {
-    let message = format!(
-        "too large: more than {MAX_NODES} values or {} MiB of text once aliases are expanded",
-        MAX_EXPANDED >> 20
-    );
-    fault(&span.start, message)
-}
-
-/// Whether the tag says "this is text". Tags of YAML's core schema are let through, the schema types values anyway.
-fn known_tag(tag: Option<&Tag>, span: &Span) -> Result<bool, Fault> {
-    match tag {
-        None => Ok(false),
-        Some(tag) if tag.is_yaml_core_schema() || (tag.handle == "!!") => Ok(tag.suffix == "str"),
-        Some(tag) if tag.handle == "!" && tag.suffix.is_empty() => Ok(true),
-        Some(_) => Err(fault(&span.start, "tags (!name) are not supported")),
-    }
-}
-
-fn is_null(text: &str) -> bool {
-    matches!(text, "" | "~" | "null" | "Null" | "NULL")
-}
-
 fn at(marker: &Marker) -> At {
     let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     At::File(narrow(marker.line().max(1)), narrow(marker.col() + 1))
 }
 
-/// The parser's words, which are fixed but for one that quotes a character of the file.
-fn syntax(info: &str) -> String {
-    if info.starts_with("unexpected character") {
-        return "not valid YAML: a value that begins with %, @ or ` must stand in quotes"
-            .to_owned();
-    }
-    if info == "recursion limit exceeded" {
-        // The scanner's own limit on brackets is deeper than ours, but it looks ahead.
-        return format!("nested deeper than {MAX_DEPTH} levels");
-    }
-    format!("not valid YAML: {info}")
+fn known_tag(tag: Option<&Tag>, span: &Span) -> Result<bool, Fault> {
+    syntax::is_text_tag(tag).ok_or_else(|| fault(&span.start, "tags (!name) are not supported"))
 }

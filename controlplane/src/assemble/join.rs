@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use edgequota_config::{Document, Place, load::Environment, problems::Located};
+use edgequota_config::{
+    Document, Place, document::PolicyPart, load::Environment, problems::Located,
+};
 use edgequota_policy::PolicySpec;
 
 use super::places::Places;
@@ -15,6 +17,8 @@ const BLOCKS: [&str; 4] = ["backend", "rate_limit", "auth", "events"];
 pub(super) struct Joined {
     pub(super) spec: PolicySpec,
     pub(super) places: Places,
+    /// Of each document, its spec taken out.
+    pub(super) parts: Vec<PolicyPart>,
     /// Wrong structure, the same name twice, blocks that differ.
     pub(super) problems: Vec<Located>,
 }
@@ -25,6 +29,7 @@ impl Joined {
         let mut joined = Joined {
             spec: PolicySpec::default(),
             places: Places::of(documents),
+            parts: Vec::new(),
             problems: Vec::new(),
         };
         let specs = joined.read(environment);
@@ -68,10 +73,7 @@ impl Joined {
                     .collect()
             });
             let own: Option<Environment> = own;
-            let (spec, problems) = self
-                .places
-                .document(index)
-                .policy_and_problems(own.as_ref());
+            let mut part = self.places.document(index).policy_part(own.as_ref());
             for block in BLOCKS {
                 let first = owners.get(block).map_or(0, |owners| owners[0]);
                 let owned =
@@ -80,8 +82,9 @@ impl Joined {
                     self.places.block(block, index);
                 }
             }
-            self.problems.extend(problems);
-            specs.push(spec);
+            self.problems.append(&mut part.problems);
+            specs.push(std::mem::take(&mut part.spec));
+            self.parts.push(part);
         }
         specs
     }

@@ -353,13 +353,13 @@ async fn more_connections_than_the_bound_push_out_idle_ones() {
 
 #[tokio::test]
 async fn requests_in_flight_are_answered_after_stop() {
-    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let (begun, mut begins) = tokio::sync::mpsc::channel(1);
     let go_on = CancellationToken::new();
     let waits = go_on.clone();
     let api = Router::new().route(
         "/slow",
         axum::routing::get(async move || {
-            begun.send(()).unwrap();
+            begun.send(()).await.unwrap();
             waits.cancelled().await;
             "done"
         }),

@@ -22,17 +22,13 @@ impl Write for Stdout {
                 Ok(written) => buf = &buf[written..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // somebody else made the terminal or the pipe non-blocking
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    std::thread::sleep(Duration::from_millis(1))
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => pause(),
                 Err(error) => return Err(error),
             }
         }
         loop {
             match stdout.flush() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    std::thread::sleep(Duration::from_millis(1))
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => pause(),
                 flushed => return flushed,
             }
         }
@@ -41,4 +37,13 @@ impl Write for Stdout {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Only writer threads come here.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a thread of its own, which has nothing else to do"
+)]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(1));
 }

@@ -40,7 +40,7 @@ impl Write for Taken {
 
 /// Says that it was called, then waits for permission.
 struct Stuck {
-    called: mpsc::Sender<usize>,
+    called: mpsc::SyncSender<usize>,
     go_on: mpsc::Receiver<()>,
 }
 
@@ -93,8 +93,8 @@ fn lines_of_many_threads_arrive_whole_and_each_thread_in_order() {
 
 #[test]
 fn a_writer_that_hangs_makes_lines_drop_and_never_blocks() {
-    let (called, calls) = mpsc::channel();
-    let (allow, go_on) = mpsc::channel();
+    let (called, calls) = mpsc::sync_channel(100);
+    let (allow, go_on) = mpsc::sync_channel(100);
     let lines = Lines::start(&config(1, 1000), Box::new(Stuck { called, go_on }));
     let line = [b'x'; 100];
     assert!(lines.push(&line));
@@ -139,7 +139,7 @@ fn what_the_writer_refuses_is_counted() {
 
 #[test]
 fn the_last_handle_leaves_nothing_behind() {
-    struct End(Taken, mpsc::Sender<()>);
+    struct End(Taken, mpsc::SyncSender<()>);
     impl Write for End {
         fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
             self.0.write(buf)
@@ -154,7 +154,7 @@ fn the_last_handle_leaves_nothing_behind() {
         }
     }
     let taken = Taken::default();
-    let (ended, end) = mpsc::channel();
+    let (ended, end) = mpsc::sync_channel(100);
     let lines = Lines::start(&config(1, 1000), Box::new(End(taken.clone(), ended)));
     lines.push(b"last\n");
     drop(lines);

@@ -79,7 +79,7 @@ async fn stages_never_go_back_and_waiting_for_a_passed_one_returns() {
 #[test]
 fn real_signals_are_caught() {
     let shutdown = Shutdown::new();
-    let (sent, hups) = std::sync::mpsc::channel();
+    let (sent, hups) = std::sync::mpsc::sync_channel(8);
     shutdown.listen_to_signals(Duration::ZERO, move || {
         let _ = sent.send(());
     });

@@ -81,10 +81,10 @@ impl fmt::Debug for Files {
 
 impl PartialEq for Material {
     fn eq(&self, other: &Material) -> bool {
-        let bytes = |material: &Material| {
+        fn bytes(material: &Material) -> [Option<&[u8]>; 3] {
             [&material.cert, &material.key, &material.ca]
-                .map(|content| content.as_ref().map(|content| content.bytes.clone()))
-        };
+                .map(|content| content.as_ref().map(|content| content.bytes.as_slice()))
+        }
         bytes(self) == bytes(other)
     }
 }

@@ -7,7 +7,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_secs(5);
 
 fn watched() -> (Watchdog, mpsc::Receiver<Alarm>) {
-    let (tell, alarms) = mpsc::channel();
+    let (tell, alarms) = mpsc::sync_channel(100);
     let watchdog = Watchdog::idle(LIMIT, move |alarm| tell.send(alarm.clone()).unwrap());
     (watchdog, alarms)
 }
@@ -65,7 +65,7 @@ fn a_panic_is_an_alarm() {
 
 #[test]
 fn the_thread_notices_on_its_own() {
-    let (tell, alarms) = mpsc::channel();
+    let (tell, alarms) = mpsc::sync_channel(100);
     let watchdog = Watchdog::start_with(Duration::from_millis(200), move |alarm| {
         drop(tell.send(alarm.clone()))
     });

@@ -2,9 +2,13 @@
 //! other. The macro derives the reading (serde), the schema, and two ways of writing:
 //! `Serialize` for people (everything, secrets hidden) and [`Canonical`] for the wire (defaults left out, secrets kept).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::{
+    Deserializer, Serialize, Serializer,
+    de::{self, DeserializeSeed, Visitor},
+    ser::SerializeMap,
+};
 
 use super::Secret;
 
@@ -67,8 +71,78 @@ pub(crate) fn field<M: SerializeMap, T: Canonical + PartialEq>(
     if value == default {
         return Ok(());
     }
-    map.serialize_entry(name.trim_start_matches("r#"), &Wire(value))
+    map.serialize_entry(name, &Wire(value))
 }
+
+/// Name of a field as it is written: `match` for `r#match`.
+pub(crate) const fn bare(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        [b'r', b'#', ..] => name.split_at(2).1,
+        _ => name,
+    }
+}
+
+/// Reads the name of a field: one of these. An unknown one fails while it is read, so that whoever tracks the path of
+/// an error has the name in it.
+pub(crate) struct KnownField(pub(crate) &'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for KnownField {
+    type Value = &'static str;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<&'static str, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for KnownField {
+    type Value = &'static str;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a setting")
+    }
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<&'static str, E> {
+        self.0
+            .iter()
+            .find(|known| **known == name)
+            .copied()
+            .ok_or_else(|| E::unknown_field(name, self.0))
+    }
+}
+
+/// Reads a block from a map. serde's derived form would take a list, too, and an empty one for "all defaults": a slip of
+/// the pen would become "no limit".
+macro_rules! read_from_map {
+    ($Name:ident { $($field:ident),* }) => {
+        impl<'de> serde::Deserialize<'de> for $Name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                use serde::de::{Error, MapAccess, Visitor};
+                const FIELDS: &[&str] = &[$($crate::spec::written::bare(stringify!($field))),*];
+                struct Block;
+                impl<'de> Visitor<'de> for Block {
+                    type Value = $Name;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("a map")
+                    }
+                    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<$Name, A::Error> {
+                        let mut block = $Name::default();
+                        $(let mut $field = false;)*
+                        while let Some(key) = map.next_key_seed($crate::spec::written::KnownField(FIELDS))? {
+                            $(if key == $crate::spec::written::bare(stringify!($field)) {
+                                if std::mem::replace(&mut $field, true) {
+                                    let name = $crate::spec::written::bare(stringify!($field));
+                                    return Err(A::Error::duplicate_field(name));
+                                }
+                                block.$field = map.next_value()?;
+                                continue;
+                            })*
+                        }
+                        Ok(block)
+                    }
+                }
+                deserializer.deserialize_map(Block)
+            }
+        }
+    };
+}
+pub(crate) use read_from_map;
 
 /// Declares a block: `/// doc` lines (they become schema descriptions), fields, released defaults.
 macro_rules! written {
@@ -76,11 +150,13 @@ macro_rules! written {
         $($(#[$field_meta:meta])* $field:ident : $type:ty = $default:expr),* $(,)?
     }) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, schemars::JsonSchema)]
         #[serde(default, deny_unknown_fields)]
         pub struct $Name {
             $($(#[$field_meta])* pub $field: $type,)*
         }
+
+        $crate::spec::written::read_from_map!($Name { $($field),* });
 
         impl Default for $Name {
             fn default() -> Self {
@@ -93,7 +169,12 @@ macro_rules! written {
                 use serde::ser::SerializeMap;
                 let default = Self::default();
                 let mut map = serializer.serialize_map(None)?;
-                $($crate::spec::written::field(&mut map, stringify!($field), &self.$field, &default.$field)?;)*
+                $($crate::spec::written::field(
+                    &mut map,
+                    const { $crate::spec::written::bare(stringify!($field)) },
+                    &self.$field,
+                    &default.$field,
+                )?;)*
                 map.end()
             }
         }

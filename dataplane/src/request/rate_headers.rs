@@ -1,0 +1,78 @@
+//! The header fields that tell a client where it stands.
+
+use std::{fmt::Write, time::Duration};
+
+use edgequota_counters::{Decision, LimitState, Refusal, Verdict};
+use edgequota_policy::limit::{HeaderStyle, Mode};
+use http::{HeaderMap, HeaderValue};
+
+/// Values, made when the decision falls.
+#[derive(Debug, Default)]
+pub(crate) struct RateHeaders {
+    /// burst, remaining, reset of the most constrained limit.
+    legacy: Option<(u64, u64, u64)>,
+    policy: String,
+    state: String,
+}
+
+impl RateHeaders {
+    /// `None` when no limit has numbers to show.
+    pub(crate) fn of(decision: &Decision) -> Option<RateHeaders> {
+        let refusing = match &decision.verdict {
+            Verdict::Refused(Refusal::Limited { limit, .. } | Refusal::Blocked { limit }) => Some(*limit),
+            _ => None,
+        };
+        let mut headers = RateHeaders::default();
+        let mut least: Option<(bool, u64, u64)> = None;
+        for (index, state) in decision.limits.iter().enumerate() {
+            if state.limit.mode == Mode::Shadow {
+                continue;
+            }
+            let Some(remaining) = state.remaining else { continue };
+            let reset = round_up(state.reset_after.unwrap_or_default());
+            let style = state.limit.headers;
+            if matches!(style, HeaderStyle::Both | HeaderStyle::Legacy) {
+                // The one that refuses first, then the one with the fewest tokens, then the one that takes longest.
+                let rank = (refusing != Some(index), remaining, u64::MAX - reset);
+                if least.is_none_or(|least| rank < least) {
+                    least = Some(rank);
+                    headers.legacy = Some((state.effective.numbers.burst, remaining, reset));
+                }
+            }
+            if matches!(style, HeaderStyle::Both | HeaderStyle::Ietf) {
+                headers.name(state, remaining, reset);
+            }
+        }
+        (headers.legacy.is_some() || !headers.state.is_empty()).then_some(headers)
+    }
+
+    /// Items of structured fields (RFC 9651): names are of a set that needs no escape.
+    fn name(&mut self, state: &LimitState, remaining: u64, reset: u64) {
+        let comma = if self.state.is_empty() { "" } else { ", " };
+        let numbers = &state.effective.numbers;
+        let window = round_up(numbers.time_to_full()).max(1);
+        // Writing to a String cannot fail.
+        let _ = write!(self.policy, "{comma}\"{}\";q={};w={window}", state.limit.name, numbers.burst);
+        let _ = write!(self.state, "{comma}\"{}\";r={remaining};t={reset}", state.limit.name);
+    }
+
+    /// Replaces a backend's `X-RateLimit-*`; ours are appended to its `RateLimit*`.
+    pub(crate) fn put_on(&self, headers: &mut HeaderMap) {
+        if let Some((burst, remaining, reset)) = self.legacy {
+            headers.insert("x-ratelimit-limit", HeaderValue::from(burst));
+            headers.insert("x-ratelimit-remaining", HeaderValue::from(remaining));
+            headers.insert("x-ratelimit-reset", HeaderValue::from(reset));
+        }
+        for (name, value) in [("ratelimit-policy", &self.policy), ("ratelimit", &self.state)] {
+            if !value.is_empty()
+                && let Ok(value) = HeaderValue::from_str(value)
+            {
+                headers.append(name, value);
+            }
+        }
+    }
+}
+
+fn round_up(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}

@@ -1,0 +1,252 @@
+//! What is known of a request when it is over: its line in the access log, its place in the metrics. Written once, on
+//! every way out, by being dropped.
+
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use edgequota_counters::{Ask, Decision, Verdict};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use tokio::time::Instant;
+
+use super::{
+    Broken, Received, context, limit,
+    reject::Row,
+    route::{Routed, Target},
+};
+use crate::{
+    admission::RequestSlot,
+    listen::client::Client,
+    metrics::{counts_tenants, method_label},
+    worker::Current,
+};
+
+/// nginx's number for "the client went away before there was an answer".
+const CLIENT_GONE: u16 = 499;
+/// Longest client-given text in a log line.
+const MAX_TEXT: usize = 1024;
+
+/// One request's record.
+#[derive(Debug)]
+pub(crate) struct Record {
+    client: Rc<Client>,
+    began: Instant,
+    method: Method,
+    version: Version,
+    request_id: HeaderValue,
+    user_agent: Option<HeaderValue>,
+    path: String,
+    host: Option<HeaderValue>,
+    policy_version: Option<Rc<str>>,
+    route: Option<Arc<str>>,
+    backend_url: Option<Arc<str>>,
+    backend_protocol: &'static str,
+    /// Subject and limit that decided; the subject of a credential only as a hash.
+    rl_key: String,
+    tenant_id: String,
+    limit: Option<Arc<str>>,
+    decision: &'static str,
+    status: u16,
+    grpc_status: Option<HeaderValue>,
+    bytes: u64,
+    error: Option<String>,
+    is_grpc: bool,
+    is_stream: bool,
+    slot: Option<RequestSlot>,
+}
+
+impl Record {
+    pub(crate) fn open(client: &Rc<Client>, received: &Received, request_id: &HeaderValue) -> Record {
+        let mut record = Record::unread(client, request_id);
+        record.method = received.method.clone();
+        record.version = received.version;
+        record.user_agent = received.headers.get(header::USER_AGENT).cloned();
+        record.path = received.uri.path().to_owned();
+        record.host = received.headers.get(header::HOST).cloned();
+        record.is_grpc = context::is_grpc(&received.headers);
+        record
+    }
+
+    /// For a request that could not be read.
+    pub(crate) fn unread(client: &Rc<Client>, request_id: &HeaderValue) -> Record {
+        Record {
+            client: Rc::clone(client),
+            began: Instant::now(),
+            method: Method::GET,
+            version: Version::HTTP_11,
+            request_id: request_id.clone(),
+            user_agent: None,
+            path: String::new(),
+            host: None,
+            policy_version: None,
+            route: None,
+            backend_url: None,
+            backend_protocol: "",
+            rl_key: String::new(),
+            tenant_id: String::new(),
+            limit: None,
+            decision: "",
+            status: CLIENT_GONE,
+            grpc_status: None,
+            bytes: 0,
+            error: None,
+            is_grpc: false,
+            is_stream: false,
+            slot: None,
+        }
+    }
+
+    pub(crate) fn policy(&mut self, current: &Current) {
+        self.policy_version = Some(Rc::clone(&current.version));
+    }
+
+    pub(crate) fn target(&mut self, target: &Target, _received: &Received) {
+        self.path.clone_from(&target.path);
+        self.host.clone_from(&target.host_header);
+    }
+
+    pub(crate) fn routed(&mut self, routed: &Routed) {
+        self.route.clone_from(&routed.route);
+        self.backend_url = Some(Arc::clone(&routed.pool.backend.url));
+    }
+
+    pub(crate) fn holds(&mut self, slot: RequestSlot) {
+        self.slot = Some(slot);
+    }
+
+    pub(crate) fn backend_protocol(&mut self, protocol: &'static str) {
+        self.backend_protocol = protocol;
+    }
+
+    pub(crate) fn decision(&mut self, decision: &'static str) {
+        self.decision = decision;
+    }
+
+    /// The limit that decided: the one that refused, else the first.
+    pub(crate) fn decided(&mut self, asks: &[Ask], decision: &Decision) {
+        use edgequota_counters::Refusal;
+        self.decision = limit::in_words(&decision.verdict);
+        let index = match &decision.verdict {
+            Verdict::Refused(Refusal::Limited { limit, .. } | Refusal::Blocked { limit }) => *limit,
+            _ => 0,
+        };
+        if let Some(ask) = asks.get(index) {
+            self.limit = Some(Arc::clone(&ask.limit.name));
+            self.rl_key = ask.subject.display().into_owned();
+        }
+        if let Some(ask) = asks.iter().find(|ask| counts_tenants(&ask.limit)) {
+            self.tenant_id = ask.subject.display().into_owned();
+        }
+    }
+
+    pub(crate) fn refused(&mut self, row: &Row, detail: Option<&str>) {
+        if self.decision.is_empty() {
+            self.decision = row.code;
+        }
+        self.error = Some(detail.unwrap_or(&row.message).to_owned());
+        self.client.worker.shared.metrics.refused(row.code);
+    }
+
+    /// The head of the answer is known.
+    pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.status = status.as_u16();
+        self.grpc_status = headers.get("grpc-status").cloned();
+        self.is_stream = self.is_grpc || headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
+    }
+
+    /// Bytes of the body that were sent in all.
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        self.bytes = bytes;
+    }
+
+    pub(crate) fn sent_more(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    /// The answer did not reach the client whole.
+    pub(crate) fn broke(&mut self, why: Broken) {
+        self.error = Some(why.to_string());
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let took = self.began.elapsed();
+        let shared = &self.client.worker.shared;
+        // A stream's length says nothing about how fast we are.
+        if !self.is_stream {
+            self.client.worker.metrics.request_took(&shared.metrics, method_label(&self.method), self.status, took.as_secs_f64());
+        }
+        if shared.live().access_log {
+            self.log(took);
+        }
+    }
+}
+
+impl Record {
+    fn log(&self, took: Duration) {
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            if self.write(line, took).is_ok() {
+                self.client.worker.shared.access_log.line(line);
+            }
+        });
+    }
+
+    fn write(&self, line: &mut Vec<u8>, took: Duration) -> std::io::Result<()> {
+        use std::io::Write;
+        let text = |value: &Option<HeaderValue>| value.as_ref().map(|v| String::from_utf8_lossy(clipped(v.as_bytes())).into_owned()).unwrap_or_default();
+        write!(line, r#"{{"time":"{}","level":"info","msg":"access","method":"#, humantime::format_rfc3339_millis(SystemTime::now()))?;
+        json(line, self.method.as_str())?;
+        line.extend_from_slice(br#","path":"#);
+        json(line, &String::from_utf8_lossy(clipped(self.path.as_bytes())))?;
+        write!(line, r#","status":{},"duration_ms":{:.3},"bytes":{},"remote_addr":"{}""#, self.status, took.as_secs_f64() * 1e3, self.bytes, self.client.peer)?;
+        for (name, value) in [
+            ("request_id", text(&Some(self.request_id.clone())).as_str()),
+            ("user_agent", text(&self.user_agent).as_str()),
+            ("proto", proto(self.version)),
+            ("originalHost", text(&self.host).as_str()),
+            ("backend_url", self.backend_url.as_deref().unwrap_or_default()),
+            ("backend_protocol", self.backend_protocol),
+            ("rl_key", &self.rl_key),
+            ("tenant_id", &self.tenant_id),
+            ("policy_version", self.policy_version.as_deref().unwrap_or_default()),
+            ("route", self.route.as_deref().unwrap_or_default()),
+            ("limit", self.limit.as_deref().unwrap_or_default()),
+            ("decision", self.decision),
+            ("grpc_status", text(&self.grpc_status).as_str()),
+        ] {
+            write!(line, r#","{name}":"#)?;
+            json(line, value)?;
+        }
+        if let Some(error) = &self.error {
+            line.extend_from_slice(br#","error":"#);
+            json(line, error)?;
+        }
+        line.extend_from_slice(b"}\n");
+        Ok(())
+    }
+}
+
+thread_local! {
+    static LINE: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+fn json(line: &mut Vec<u8>, text: &str) -> std::io::Result<()> {
+    serde_json::to_writer(line, text).map_err(std::io::Error::from)
+}
+
+fn clipped(text: &[u8]) -> &[u8] {
+    &text[..text.len().min(MAX_TEXT)]
+}
+
+fn proto(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}
