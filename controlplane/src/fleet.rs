@@ -234,7 +234,7 @@ impl Fleet {
     pub(crate) fn tell_size(&self, size: Size) {
         self.shared
             .size
-            .send_if_modified(|told| std::mem::replace(told, Some(size)) != Some(size));
+            .send_if_modified(|told| told.replace(size) != Some(size));
     }
 
     /// Asks the data plane of stream `id` for what it holds. `None`: it is gone, or too busy to be asked.

@@ -97,6 +97,8 @@ struct Accepting(mpsc::Sender<Subscribed>);
 pub struct Subscribed {
     say: mpsc::Sender<Result<FromControlPlane, Status>>,
     heard: Streaming<FromDataPlane>,
+    /// The `authorization` it showed.
+    pub authorization: Option<String>,
 }
 
 #[tonic::async_trait]
@@ -108,24 +110,48 @@ impl ControlPlane for Accepting {
         request: Request<Streaming<FromDataPlane>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let (say, outgoing) = mpsc::channel(16);
-        let _ = self
-            .0
-            .send(Subscribed {
-                say,
-                heard: request.into_inner(),
-            })
-            .await;
+        let authorization = request
+            .metadata()
+            .get("authorization")
+            .map(|v| v.to_str().unwrap().to_owned());
+        let subscribed = Subscribed {
+            say,
+            heard: request.into_inner(),
+            authorization,
+        };
+        let _ = self.0.send(subscribed).await;
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
 }
 
 impl Fake {
     pub async fn start() -> Fake {
+        Fake::with(None).await
+    }
+
+    /// Over TLS, if that is given.
+    pub async fn with(tls: Option<tokio_rustls::TlsAcceptor>) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, streams) = mpsc::channel(4);
         let service = ControlPlaneServer::new(Accepting(sender)).max_decoding_message_size(8 << 20);
         let task = tokio::spawn(async move {
+            if let Some(tls) = tls {
+                let (ready, incoming) = mpsc::channel(4);
+                tokio::spawn(async move {
+                    while let Ok((tcp, _)) = listener.accept().await {
+                        // A failed handshake is the client's matter.
+                        if let Ok(stream) = tls.accept(tcp).await {
+                            let _ = ready.send(Ok::<_, std::io::Error>(stream)).await;
+                        }
+                    }
+                });
+                let server = tonic::transport::Server::builder().add_service(service);
+                return server
+                    .serve_with_incoming(ReceiverStream::new(incoming))
+                    .await
+                    .unwrap();
+            }
             let incoming = TcpListenerStream::new(listener);
             tonic::transport::Server::builder()
                 .add_service(service)
@@ -237,6 +263,8 @@ pub struct Follow {
     pub own: Option<PolicySpec>,
     pub initial_wait: Duration,
     pub times: Times,
+    /// Further lines of `control_plane`.
+    pub extra: String,
 }
 
 impl Follow {
@@ -245,11 +273,17 @@ impl Follow {
     }
 
     pub fn to(address: &str) -> Follow {
+        let address = if address.contains("://") {
+            address.to_owned()
+        } else {
+            format!("http://{address}")
+        };
         Follow {
-            address: format!("http://{address}"),
+            address,
             state: None,
             own: None,
             initial_wait: Duration::from_millis(300),
+            extra: String::new(),
             times: Times {
                 heartbeat: Duration::from_millis(50),
                 dead: Duration::from_secs(5),
@@ -261,27 +295,9 @@ impl Follow {
     }
 
     pub fn start(self) -> Following {
-        edgequota_ops::tls::install_provider();
-        let text = format!(
-            "control_plane: {{ address: \"{}\", node_id: me }}",
-            self.address
-        );
-        let mut settings = Document::parse("s", &text)
-            .unwrap()
-            .settings(&Environment::new())
-            .unwrap()
-            .control_plane;
-        settings.initial_wait = edgequota_policy::GoDuration::new(self.initial_wait);
         let (slot, fleet) = (Arc::new(PolicySlot::default()), FleetSize::default());
         let (metrics, probes, stop) = (Metrics::new(1), Probes::new(), CancellationToken::new());
-        let config = Config {
-            settings,
-            workers: 3,
-            binary: "test".into(),
-            labels: BTreeMap::new(),
-            own: self.own,
-            times: self.times,
-        };
+        let (config, state) = self.config();
         let task = tokio::spawn({
             let (slot, fleet, metrics, probes, stop) = (
                 Arc::clone(&slot),
@@ -291,7 +307,7 @@ impl Follow {
                 stop.clone(),
             );
             async move {
-                follow(config, slot, self.state, fleet, &metrics, &probes, stop)
+                follow(config, slot, state, fleet, &metrics, &probes, stop)
                     .await
                     .unwrap()
             }
@@ -304,6 +320,52 @@ impl Follow {
             stop,
             task,
         }
+    }
+
+    /// The error of settings that cannot work.
+    pub async fn fails(self) -> String {
+        let (config, state) = self.config();
+        let (slot, fleet, stop) = (
+            Arc::default(),
+            FleetSize::default(),
+            CancellationToken::new(),
+        );
+        follow(
+            config,
+            slot,
+            state,
+            fleet,
+            &Metrics::new(1),
+            &Probes::new(),
+            stop,
+        )
+        .await
+        .unwrap_err()
+        .to_string()
+    }
+
+    fn config(self) -> (Config, Option<StateDir>) {
+        edgequota_ops::tls::install_provider();
+        let text = format!(
+            "control_plane:\n  address: \"{}\"\n  node_id: me\n{}",
+            self.address, self.extra
+        );
+        let settings = Document::parse("s", &text)
+            .unwrap()
+            .settings(&Environment::new());
+        let mut settings = settings
+            .unwrap_or_else(|problems| panic!("{problems}"))
+            .control_plane;
+        settings.initial_wait = edgequota_policy::GoDuration::new(self.initial_wait);
+        let config = Config {
+            settings,
+            workers: 3,
+            binary: "test".into(),
+            labels: BTreeMap::new(),
+            own: self.own,
+            times: self.times,
+        };
+        (config, self.state)
     }
 }
 
