@@ -38,6 +38,8 @@ pub struct ApiState {
     pub decider: Decider,
     /// `server.trusted_proxies` of this process, for descriptions that name none.
     pub trusted_proxies: Arc<[IpNet]>,
+    /// Documents that are checked at the same moment: it is the one expensive thing that anyone may ask for.
+    pub checks: Arc<tokio::sync::Semaphore>,
 }
 
 /// The endpoints. A wrong method is answered with 405 and `Allow`.

@@ -196,6 +196,7 @@ impl Bound {
             status: Arc::clone(&status),
             decider: options.counters.shared_decider(),
             trusted_proxies: settings.server.trusted_proxies.clone().into(),
+            checks: Arc::new(tokio::sync::Semaphore::new(2)),
         };
         let router = admin::router(shared(&options, &publisher)).merge(api::router(state_of_api));
         let admin = tokio::spawn(admin.serve(router, closing.clone()));

@@ -64,13 +64,15 @@ fn single(
     environment: &Environment,
 ) -> Result<Assembled, Problems> {
     let name = path.display().to_string();
-    let text = match file {
+    let by_environment = join::sets_any(environment);
+    let parsed = match file {
+        // As for every process, defaults and environment apply where there is no file.
+        None if by_environment => Document::empty(&name),
         None => return Err(whole(&name, "the file does not exist")),
         Some((_, Err(reason))) => return Err(whole(&name, reason)),
-        Some((_, Ok(text))) => text,
+        Some((_, Ok(text))) => Document::parse(&name, text)?,
     };
-    let parsed = Document::parse(&name, text)?;
-    if !parsed.has_policy() {
+    if !parsed.has_policy() && !by_environment {
         let message = "there is no policy in this file: at least `backend` or `routes` is needed";
         return Err(whole(&name, message));
     }

@@ -219,3 +219,14 @@ fn a_literal_secret_survives_the_environment() {
     );
     assert_eq!(spec.rate_limit.average, 99);
 }
+
+#[test]
+fn without_a_file_the_environment_alone_will_do_but_service_links_will_not() {
+    let target = Target::File("config.yaml".into());
+    let set = |name: &str, value: &str| Environment::from([(name.to_owned(), value.to_owned())]);
+    let content = Content { files: Vec::new() };
+    let spec = assemble(&target, &content, &set("EDGEQUOTA_BACKEND_URL", "http://b:1")).unwrap().spec;
+    assert_eq!(spec.backend.url, "http://b:1");
+    let linked = assemble(&target, &content, &set("EDGEQUOTA_BACKEND_PORT", "tcp://10.0.0.1:80")).unwrap_err();
+    assert_eq!(linked.to_string(), "config.yaml: the file does not exist");
+}

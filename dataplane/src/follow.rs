@@ -35,7 +35,8 @@ pub struct Times {
     pub heartbeat: Duration,
     /// A silent control plane is dead after: 15 s.
     pub dead: Duration,
-    /// Longest time to connect and subscribe: 10 s.
+    /// Longest time to connect, and again to subscribe: 4 s. With `pause_most` it bounds how long a data plane stays
+    /// away from a control plane that is back.
     pub connect: Duration,
     /// Bound of the first pause before a reconnect: 500 ms; it doubles.
     pub pause_first: Duration,
@@ -48,7 +49,7 @@ impl Default for Times {
         Times {
             heartbeat: Duration::from_secs(5),
             dead: Duration::from_secs(15),
-            connect: Duration::from_secs(10),
+            connect: Duration::from_secs(4),
             pause_first: Duration::from_millis(500),
             pause_most: Duration::from_secs(30),
         }

@@ -56,8 +56,10 @@ pub(super) async fn validate(
         },
         message: error.body_text(),
     })?;
+    let turn = state.checks.acquire().await.map_err(|error| ApiError::internal(error.to_string()))?;
     let served = state.publisher.current().map(|p| p.version.hash);
     let checked = tokio::task::spawn_blocking(move || check(&body)).await;
+    drop(turn);
     let (prepared, answer) = checked.map_err(|error| ApiError::internal(error.to_string()))?;
     let Some(prepared) = prepared else {
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, Json(answer)).into_response());

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use edgequota_config::{
+use edgequota_config::{environment::is_service_link,
     Document, Place, document::PolicyPart, load::Environment, problems::Located,
 };
 use edgequota_policy::PolicySpec;
@@ -185,7 +185,14 @@ fn prefix(block: &str) -> String {
     format!("EDGEQUOTA_{}_", block.to_ascii_uppercase())
 }
 
+/// Whether the environment says anything about a policy. Kubernetes' service links do not.
+pub(super) fn sets_any(environment: &Environment) -> bool {
+    BLOCKS.iter().any(|block| sets(environment, block))
+}
+
 fn sets(environment: &Environment, block: &str) -> bool {
     let prefix = prefix(block);
-    environment.keys().any(|name| name.starts_with(&prefix))
+    environment.iter().any(|(name, value)| {
+        name.starts_with(&prefix) && !value.is_empty() && !is_service_link(name, value)
+    })
 }
