@@ -33,16 +33,9 @@ pub type File<'a> = (&'a Path, Result<&'a str, &'a str>);
 /// Puts a policy together from what was read of `target`. `environment` is laid over it.
 ///
 /// No files at all, or none with a policy in it, is refused: a policy never becomes "no limits" because a mount is empty.
-pub fn assemble(
-    target: &Target,
-    content: &Content,
-    environment: &Environment,
-) -> Result<Assembled, Problems> {
-    let files: Vec<File<'_>> = content
-        .files
-        .iter()
-        .map(|(path, text)| (path.as_path(), text.as_deref().map_err(String::as_str)))
-        .collect();
+pub fn assemble(target: &Target, content: &Content, environment: &Environment) -> Result<Assembled, Problems> {
+    let files: Vec<File<'_>> =
+        content.files.iter().map(|(path, text)| (path.as_path(), text.as_deref().map_err(String::as_str))).collect();
     match target {
         Target::File(path) => single(path, files.first().copied(), environment),
         Target::Directory(path) => directory(path, &files, environment),
@@ -50,19 +43,12 @@ pub fn assemble(
 }
 
 /// A document that stands alone, such as the body of a request.
-pub fn document(
-    document: Document,
-    environment: Option<&Environment>,
-) -> Result<Assembled, Problems> {
+pub fn document(document: Document, environment: Option<&Environment>) -> Result<Assembled, Problems> {
     let joined = Joined::of(vec![document], environment);
     finish(joined, environment)
 }
 
-fn single(
-    path: &Path,
-    file: Option<File<'_>>,
-    environment: &Environment,
-) -> Result<Assembled, Problems> {
+fn single(path: &Path, file: Option<File<'_>>, environment: &Environment) -> Result<Assembled, Problems> {
     let name = path.display().to_string();
     let by_environment = join::sets_any(environment);
     let parsed = match file {
@@ -79,11 +65,7 @@ fn single(
     document(parsed, Some(environment))
 }
 
-fn directory(
-    path: &Path,
-    files: &[File<'_>],
-    environment: &Environment,
-) -> Result<Assembled, Problems> {
+fn directory(path: &Path, files: &[File<'_>], environment: &Environment) -> Result<Assembled, Problems> {
     let (mut documents, mut problems) = (Vec::new(), Vec::new());
     for (file, text) in files {
         let name = file.display().to_string();
@@ -119,18 +101,10 @@ fn directory(
 
 /// Structure was checked while joining; now what it means.
 fn finish(joined: Joined, environment: Option<&Environment>) -> Result<Assembled, Problems> {
-    let Joined {
-        spec,
-        places,
-        parts,
-        mut problems,
-    } = joined;
+    let Joined { spec, places, parts, mut problems } = joined;
     // What was left out because it does not fit makes rules miss it: that is reported once, as what it is.
     let explained = |problem: &Problem| match places.resolve(&problem.path) {
-        Some((document, path)) => parts[document].explains(&Problem {
-            path,
-            message: problem.message.clone(),
-        }),
+        Some((document, path)) => parts[document].explains(&Problem { path, message: problem.message.clone() }),
         None => parts.iter().any(|part| part.explains(problem)),
     };
     let meant: Vec<_> = spec
@@ -147,26 +121,16 @@ fn finish(joined: Joined, environment: Option<&Environment>) -> Result<Assembled
         return Err(Problems(problems));
     }
     let warnings = places.locate(spec.warnings(), environment);
-    Ok(Assembled {
-        spec: spec.resolved(),
-        warnings,
-    })
+    Ok(Assembled { spec: spec.resolved(), warnings })
 }
 
 /// If any file has a `revision`, all must have the same: separately mounted ConfigMaps arrive at different times.
 fn disagreement(documents: &[Document]) -> Vec<Located> {
     let revisions: Vec<Option<String>> = documents.iter().map(Document::revision).collect();
-    let Some((first, wanted)) = documents
-        .iter()
-        .zip(&revisions)
-        .find_map(|(d, r)| r.as_ref().map(|r| (d, r)))
-    else {
+    let Some((first, wanted)) = documents.iter().zip(&revisions).find_map(|(d, r)| r.as_ref().map(|r| (d, r))) else {
         return Vec::new();
     };
-    let others = documents
-        .iter()
-        .zip(&revisions)
-        .filter(|(_, revision)| revision.as_ref() != Some(wanted));
+    let others = documents.iter().zip(&revisions).filter(|(_, revision)| revision.as_ref() != Some(wanted));
     others
         .map(|(document, revision)| Located {
             place: match revision {
@@ -176,9 +140,7 @@ fn disagreement(documents: &[Document]) -> Vec<Located> {
             path: "revision".into(),
             message: format!(
                 "{} and {} says \"{wanted}\" ({}): nothing is published until all files agree",
-                revision
-                    .as_ref()
-                    .map_or_else(|| "is missing".to_owned(), |r| format!("is \"{r}\"")),
+                revision.as_ref().map_or_else(|| "is missing".to_owned(), |r| format!("is \"{r}\"")),
                 first.name(),
                 first.place("revision"),
             ),
@@ -197,9 +159,5 @@ fn settings_inside(document: &Document) -> Vec<Located> {
 }
 
 fn whole(name: &str, message: &str) -> Problems {
-    Problems(vec![Located {
-        place: Place::Whole(name.to_owned()),
-        path: String::new(),
-        message: message.to_owned(),
-    }])
+    Problems(vec![Located { place: Place::Whole(name.to_owned()), path: String::new(), message: message.to_owned() }])
 }

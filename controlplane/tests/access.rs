@@ -35,24 +35,14 @@ fn authority(dir: &Path) -> Authority {
     let issuer = Issuer::new(params, ca_key);
     let signed = |name: &str| {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()])
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
     };
     let server = signed("localhost");
-    for (name, text) in [
-        ("ca.pem", &ca.pem()),
-        ("server.pem", &server.0),
-        ("server.key", &server.1),
-    ] {
+    for (name, text) in [("ca.pem", &ca.pem()), ("server.pem", &server.0), ("server.key", &server.1)] {
         std::fs::write(dir.join(name), text).unwrap();
     }
-    Authority {
-        ca: ca.pem(),
-        client: signed("dataplane"),
-    }
+    Authority { ca: ca.pem(), client: signed("dataplane") }
 }
 
 async fn tls_channel(
@@ -61,9 +51,7 @@ async fn tls_channel(
     identity: Option<&(String, String)>,
 ) -> Result<Channel, tonic::transport::Error> {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap())
-        .unwrap();
+    roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
     let builder = ClientConfig::builder().with_root_certificates(roots);
     let mut config = match identity {
         None => builder.with_no_client_auth(),
@@ -80,26 +68,17 @@ async fn tls_channel(
         let connector = connector.clone();
         async move {
             let tcp = tokio::net::TcpStream::connect(address).await?;
-            let stream = connector
-                .connect(ServerName::try_from("localhost").unwrap(), tcp)
-                .await?;
+            let stream = connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await?;
             Ok::<_, std::io::Error>(TokioIo::new(stream))
         }
     });
-    Endpoint::from_shared(format!("http://{address}"))
-        .unwrap()
-        .connect_with_connector(connect)
-        .await
+    Endpoint::from_shared(format!("http://{address}")).unwrap().connect_with_connector(connect).await
 }
 
 fn tls_home(dir: &Path, mutual: bool) -> Home {
     let mut home = Home::new();
     home.write("policy.yaml", SECRET);
-    let ca = if mutual {
-        format!(", ca_file: \"{}\"", dir.join("ca.pem").display())
-    } else {
-        String::new()
-    };
+    let ca = if mutual { format!(", ca_file: \"{}\"", dir.join("ca.pem").display()) } else { String::new() };
     home.extra = format!(
         "  tls: {{ enabled: true, cert_file: \"{}\", key_file: \"{}\"{ca} }}\n",
         dir.join("server.pem").display(),
@@ -114,24 +93,16 @@ async fn a_token_opens_the_stream_and_nothing_else_does() {
     home.extra = "  token: right\n".into();
     let running = home.start().await;
     for wrong in [None, Some("wrong"), Some("righ"), Some("")] {
-        let refused = Plane::silent(channel(running.grpc).await, "a", wrong)
-            .await
-            .err()
-            .unwrap();
+        let refused = Plane::silent(channel(running.grpc).await, "a", wrong).await.err().unwrap();
         assert_eq!(refused.code(), Code::Unauthenticated, "{wrong:?}");
         assert!(!refused.message().contains("right"));
     }
-    let mut plane = Plane::silent(channel(running.grpc).await, "a", Some("right"))
-        .await
-        .unwrap();
+    let mut plane = Plane::silent(channel(running.grpc).await, "a", Some("right")).await.unwrap();
     plane.hello(None).await;
     plane.take().await;
     let (_, fleet) = http::get(running.admin, "/v1/dataplanes").await;
     let entry = &fleet["dataplanes"][0];
-    assert_eq!(
-        (&entry["authenticated"], &entry["tls"]),
-        (&true.into(), &false.into())
-    );
+    assert_eq!((&entry["authenticated"], &entry["tls"]), (&true.into(), &false.into()));
     running.stop().await;
 }
 
@@ -143,25 +114,12 @@ async fn a_literal_secret_is_withheld_from_an_open_stream() {
     running.average(10).await;
     let mut plane = Plane::join(running.grpc, "a", None).await;
     match plane.next().await.unwrap() {
-        Said::Waiting(waiting) => assert!(
-            waiting.reason.contains("not encrypted"),
-            "{}",
-            waiting.reason
-        ),
+        Said::Waiting(waiting) => assert!(waiting.reason.contains("not encrypted"), "{}", waiting.reason),
         other => panic!("a reason, not {other:?}"),
     }
-    assert!(
-        plane.within(Duration::from_millis(200)).await.is_empty(),
-        "it is said once"
-    );
+    assert!(plane.within(Duration::from_millis(200)).await.is_empty(), "it is said once");
     let (_, fleet) = http::get(running.admin, "/v1/dataplanes").await;
-    assert!(
-        fleet["dataplanes"][0]["withheld"]
-            .as_str()
-            .unwrap()
-            .contains("literal secrets"),
-        "{fleet}"
-    );
+    assert!(fleet["dataplanes"][0]["withheld"].as_str().unwrap().contains("literal secrets"), "{fleet}");
     // Written as a reference it goes out.
     home.write("policy.yaml", &SECRET.replace("hunter2", "{ env: TOKEN }"));
     plane.take().await;
@@ -175,19 +133,14 @@ async fn a_token_alone_does_not_uncover_literal_secrets_but_the_override_does() 
     home.extra = "  token: right\n".into();
     let running = home.start().await;
     running.average(10).await;
-    let mut plane = Plane::silent(channel(running.grpc).await, "a", Some("right"))
-        .await
-        .unwrap();
+    let mut plane = Plane::silent(channel(running.grpc).await, "a", Some("right")).await.unwrap();
     plane.hello(None).await;
     assert!(matches!(plane.next().await.unwrap(), Said::Waiting(_)));
     running.stop().await;
     home.extra = "  allow_insecure: true\n".into();
     let running = home.start().await;
     let got = Plane::join(running.grpc, "a", None).await.take().await;
-    assert_eq!(
-        got.spec.events.http.headers["X-Token"].literal(),
-        Some("hunter2")
-    );
+    assert_eq!(got.spec.events.http.headers["X-Token"].literal(), Some("hunter2"));
     running.stop().await;
 }
 
@@ -198,15 +151,10 @@ async fn with_mutual_tls_a_certificate_opens_the_stream_and_the_secrets() {
     let home = tls_home(dir.path(), true);
     let running = home.start().await;
     running.average(10).await;
-    let channel = tls_channel(running.grpc, &authority.ca, Some(&authority.client))
-        .await
-        .unwrap();
+    let channel = tls_channel(running.grpc, &authority.ca, Some(&authority.client)).await.unwrap();
     let mut plane = Plane::silent(channel, "a", None).await.unwrap();
     plane.hello(None).await;
-    assert_eq!(
-        plane.take().await.spec.events.http.headers["X-Token"].literal(),
-        Some("hunter2")
-    );
+    assert_eq!(plane.take().await.spec.events.http.headers["X-Token"].literal(), Some("hunter2"));
 
     // Without a certificate, with one of somebody else, and in clear: no stream.
     let refused = async |channel: Result<Channel, tonic::transport::Error>| match channel {
@@ -216,15 +164,9 @@ async fn with_mutual_tls_a_certificate_opens_the_stream_and_the_secrets() {
     assert!(refused(tls_channel(running.grpc, &authority.ca, None).await).await);
     let stranger = self::authority(tempfile::tempdir().unwrap().path()).client;
     assert!(refused(tls_channel(running.grpc, &authority.ca, Some(&stranger)).await).await);
-    let plain = Endpoint::from_shared(format!("http://{}", running.grpc))
-        .unwrap()
-        .connect()
-        .await;
+    let plain = Endpoint::from_shared(format!("http://{}", running.grpc)).unwrap().connect().await;
     assert!(refused(plain).await);
-    assert_eq!(
-        http::get(running.admin, "/v1/dataplanes").await.1["connected"],
-        1
-    );
+    assert_eq!(http::get(running.admin, "/v1/dataplanes").await.1["connected"], 1);
     running.stop().await;
 }
 
@@ -235,22 +177,11 @@ async fn encryption_alone_does_not_uncover_literal_secrets() {
     let home = tls_home(dir.path(), false);
     let running = home.start().await;
     running.average(10).await;
-    let mut plane = Plane::silent(
-        tls_channel(running.grpc, &authority.ca, None)
-            .await
-            .unwrap(),
-        "a",
-        None,
-    )
-    .await
-    .unwrap();
+    let mut plane =
+        Plane::silent(tls_channel(running.grpc, &authority.ca, None).await.unwrap(), "a", None).await.unwrap();
     plane.hello(None).await;
     match plane.next().await.unwrap() {
-        Said::Waiting(waiting) => assert!(
-            waiting.reason.contains("did not prove"),
-            "{}",
-            waiting.reason
-        ),
+        Said::Waiting(waiting) => assert!(waiting.reason.contains("did not prove"), "{}", waiting.reason),
         other => panic!("a reason, not {other:?}"),
     }
     running.stop().await;
@@ -269,9 +200,7 @@ async fn a_connection_that_says_nothing_is_cut() {
     let dir = tempfile::tempdir().unwrap();
     authority(dir.path());
     let running_tls = tls_home(dir.path(), true).start().await;
-    let mut silent = tokio::net::TcpStream::connect(running_tls.grpc)
-        .await
-        .unwrap();
+    let mut silent = tokio::net::TcpStream::connect(running_tls.grpc).await.unwrap();
     let cut = tokio::time::timeout(Duration::from_secs(5), silent.read_to_end(&mut sink)).await;
     assert!(cut.is_ok());
     running.stop().await;

@@ -14,10 +14,7 @@ fn large(average: u64) -> String {
     let mut text = support::policy(average);
     text.push_str("overrides:\n");
     for i in 0..20_000 {
-        text.push_str(&format!(
-            "  - {{ keys: [tenant-{i:08}], average: {} }}\n",
-            i % 997 + 1
-        ));
+        text.push_str(&format!("  - {{ keys: [tenant-{i:08}], average: {} }}\n", i % 997 + 1));
     }
     text
 }
@@ -51,22 +48,12 @@ async fn five_hundred_data_planes_get_a_policy_of_one_mebibyte() {
         (fleet["in_step"] == 500).then_some(fleet)
     })
     .await;
-    println!(
-        "500 data planes, {bytes} bytes: all acked after {:?}",
-        began.elapsed()
-    );
+    println!("500 data planes, {bytes} bytes: all acked after {:?}", began.elapsed());
     assert_eq!(fleet["connected"], 500);
-    assert_eq!(
-        running.metric("edgequota_policy_snapshots_sent_total "),
-        Some(500.0)
-    );
+    assert_eq!(running.metric("edgequota_policy_snapshots_sent_total "), Some(500.0));
     assert!(planes.iter().all(|(_, version)| *version == planes[0].1));
     // An unoptimised build on a busy machine; the target for a release build is 2 s.
-    assert!(
-        began.elapsed() < Duration::from_secs(30),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     running.stop().await;
 }
 
@@ -87,11 +74,7 @@ async fn data_planes_that_do_not_read_delay_nobody() {
     running.average(20).await;
     let began = Instant::now();
     quick.accept_unread().await;
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     drop(deaf);
     running.stop().await;
 }

@@ -9,6 +9,12 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod behaviour;
+mod decide;
+mod embedded;
 mod model;
+mod permissions;
 mod redis_keys;
+mod replace;
 mod support;
+mod tls;
+mod trouble;

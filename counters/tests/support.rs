@@ -1,4 +1,22 @@
 //! Helpers: real servers, limits, stores that the one suite runs over.
 
+pub mod asks;
 pub mod server;
 pub mod stores;
+pub mod world;
+
+use std::time::{Duration, Instant};
+
+/// Waits until `check` holds; the only place that sleeps. Panics after 20 s.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !check().await {
+        assert!(Instant::now() < end, "never happened: {what}");
+        pause(5).await;
+    }
+}
+
+/// Lets real servers go on for some milliseconds.
+pub async fn pause(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}

@@ -78,12 +78,7 @@ impl Rig {
 
     fn metric(&self, name: &str) -> Option<f64> {
         let text = self.metrics.render(false);
-        text.lines()
-            .find(|line| line.starts_with(name))?
-            .rsplit(' ')
-            .next()?
-            .parse()
-            .ok()
+        text.lines().find(|line| line.starts_with(name))?.rsplit(' ').next()?.parse().ok()
     }
 }
 
@@ -107,10 +102,7 @@ async fn an_edit_is_in_force_and_a_bad_one_is_not() {
     let rig = Rig::new(Some(&config(10, "info")));
     let mut source = rig.source(Environment::new()).await;
     let settings = source.load_first().await.unwrap();
-    assert_eq!(
-        settings.logging.level,
-        edgequota_config::settings::LogLevel::Info
-    );
+    assert_eq!(settings.logging.level, edgequota_config::settings::LogLevel::Info);
     let first = rig.generation();
     assert_eq!(rig.slot.load().unwrap().source, Source::OwnFile);
     rig.probes.started();
@@ -120,10 +112,7 @@ async fn an_edit_is_in_force_and_a_bad_one_is_not() {
     let running = tokio::spawn(source.run(move |settings| drop(told.try_send(settings))));
     rig.write(&config(20, "debug"));
     let newer = settings.recv().await.unwrap();
-    assert_eq!(
-        newer.logging.level,
-        edgequota_config::settings::LogLevel::Debug
-    );
+    assert_eq!(newer.logging.level, edgequota_config::settings::LogLevel::Debug);
     assert!(rig.generation() > first);
     let second = rig.generation();
 
@@ -133,10 +122,7 @@ async fn an_edit_is_in_force_and_a_bad_one_is_not() {
     assert_eq!(rig.generation(), second);
 
     rig.write("rate_limit: { average: -1, bursst: 2 }\n");
-    eventually("it is refused", || {
-        rig.metric("edgequota_config_reload_success ") == Some(0.0)
-    })
-    .await;
+    eventually("it is refused", || rig.metric("edgequota_config_reload_success ") == Some(0.0)).await;
     assert_eq!(rig.metric("edgequota_policy_rejected_total "), Some(1.0));
     assert_eq!(rig.generation(), second);
     assert!(rig.probes.ready());
@@ -144,10 +130,7 @@ async fn an_edit_is_in_force_and_a_bad_one_is_not() {
 
     // A file that is gone is no policy without limits.
     std::fs::remove_file(rig.path()).unwrap();
-    eventually("it is missed", || {
-        rig.metric("edgequota_policy_rejected_total ") == Some(2.0)
-    })
-    .await;
+    eventually("it is missed", || rig.metric("edgequota_policy_rejected_total ") == Some(2.0)).await;
     assert_eq!(rig.generation(), second);
     rig.write(&config(30, "info"));
     settings.recv().await.unwrap();
@@ -160,20 +143,9 @@ async fn an_edit_is_in_force_and_a_bad_one_is_not() {
 
 #[tokio::test]
 async fn what_is_wrong_at_the_start_is_an_error_with_places() {
-    let rig = Rig::new(Some(
-        "backend: { url: \"http://b:1\" }\nrate_limit: { averag: 3 }\n",
-    ));
-    let problems = rig
-        .source(Environment::new())
-        .await
-        .load_first()
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(
-        problems.contains("config.yaml:2:") && problems.contains("averag"),
-        "{problems}"
-    );
+    let rig = Rig::new(Some("backend: { url: \"http://b:1\" }\nrate_limit: { averag: 3 }\n"));
+    let problems = rig.source(Environment::new()).await.load_first().await.unwrap_err().to_string();
+    assert!(problems.contains("config.yaml:2:") && problems.contains("averag"), "{problems}");
     assert_eq!(rig.slot.serial(), 0);
 }
 
@@ -183,13 +155,7 @@ async fn a_feature_that_is_not_built_yet_names_itself() {
         "{}auth: {{ enabled: true, http: {{ url: \"http://auth:1\" }} }}\n",
         config(10, "info")
     )));
-    let problems = rig
-        .source(Environment::new())
-        .await
-        .load_first()
-        .await
-        .unwrap_err()
-        .to_string();
+    let problems = rig.source(Environment::new()).await.load_first().await.unwrap_err().to_string();
     assert!(problems.contains("auth"), "{problems}");
 }
 
@@ -197,15 +163,9 @@ async fn a_feature_that_is_not_built_yet_names_itself() {
 async fn without_a_file_the_environment_alone_will_do() {
     let rig = Rig::new(None);
     let environment = Environment::from([
-        (
-            "EDGEQUOTA_BACKEND_URL".to_owned(),
-            "http://backend:8080".to_owned(),
-        ),
+        ("EDGEQUOTA_BACKEND_URL".to_owned(), "http://backend:8080".to_owned()),
         ("EDGEQUOTA_RATE_LIMIT_AVERAGE".to_owned(), "7".to_owned()),
     ]);
     rig.source(environment).await.load_first().await.unwrap();
-    assert_eq!(
-        rig.slot.load().unwrap().policy.limits()[0].numbers.average,
-        7
-    );
+    assert_eq!(rig.slot.load().unwrap().policy.limits()[0].numbers.average, 7);
 }

@@ -32,12 +32,7 @@ async fn in_force(fake: &mut Fake) -> (Following, Subscribed) {
 /// A state directory that keeps `bytes` as generation 7.
 fn kept(dir: &tempfile::TempDir, bytes: &[u8]) -> StateDir {
     let state = StateDir::open(dir.path()).unwrap();
-    state
-        .save(&Snapshot {
-            version: version(7, bytes),
-            bytes: bytes.to_vec().into(),
-        })
-        .unwrap();
+    state.save(&Snapshot { version: version(7, bytes), bytes: bytes.to_vec().into() }).unwrap();
     state
 }
 
@@ -48,20 +43,14 @@ async fn a_pushed_policy_is_in_force_before_it_is_acked() {
     follow.probes.started();
     let mut stream = fake.accept().await;
     let hello = stream.hello().await;
-    assert_eq!(
-        (hello.node.as_str(), hello.workers, hello.holds),
-        ("me", 3, None)
-    );
+    assert_eq!((hello.node.as_str(), hello.workers, hello.holds), ("me", 3, None));
     assert!(!hello.instance.is_empty());
     assert!(!follow.probes.ready());
     let pushed = bytes(10);
     stream.push(version(7, &pushed), &pushed).await;
     assert_eq!(stream.ack().await, version(7, &pushed));
     let in_force = follow.slot.load().unwrap();
-    assert_eq!(
-        (in_force.snapshot.version, in_force.source),
-        (version(7, &pushed), Source::ControlPlane)
-    );
+    assert_eq!((in_force.snapshot.version, in_force.source), (version(7, &pushed), Source::ControlPlane));
     assert_eq!(follow.slot.serial(), 1);
     assert!(follow.probes.ready());
     follow.stop().await;
@@ -92,25 +81,15 @@ async fn a_policy_that_this_binary_does_not_know_is_unsupported_and_the_last_one
     stream.push(version(8, TOMORROW), TOMORROW).await;
     let nack = stream.nack().await;
     assert_eq!(nack.class(), Class::Unsupported);
-    assert!(
-        nack.reason.contains("quotas_of_tomorrow"),
-        "{}",
-        nack.reason
-    );
+    assert!(nack.reason.contains("quotas_of_tomorrow"), "{}", nack.reason);
     let wrong = br#"{"backend":{"url":"http://b:1"},"routes":[{"name":"a","backend":"nobody"}]}"#;
     stream.push(version(9, wrong), wrong).await;
     let nack = stream.nack().await;
-    assert_eq!(
-        (nack.class(), nack.path.as_str()),
-        (Class::Unsupported, "routes[0].backend")
-    );
+    assert_eq!((nack.class(), nack.path.as_str()), (Class::Unsupported, "routes[0].backend"));
     assert_eq!(follow.slot.version(), Some(version(7, &bytes(10))));
     assert_eq!(follow.metric("edgequota_policy_rejected_total "), Some(2.0));
     follow.probes.started();
-    assert!(
-        follow.probes.ready(),
-        "a refused policy is no reason to be unready"
-    );
+    assert!(follow.probes.ready(), "a refused policy is no reason to be unready");
     follow.stop().await;
 }
 
@@ -144,10 +123,7 @@ async fn a_relabel_renames_what_is_in_force() {
     assert_eq!(stream.ack().await, version(9, &bytes(10)));
     let after = follow.slot.load().unwrap();
     assert_eq!(after.snapshot.version.generation, 9);
-    assert!(
-        std::sync::Arc::ptr_eq(&before, &after.policy),
-        "nothing is compiled again"
-    );
+    assert!(std::sync::Arc::ptr_eq(&before, &after.policy), "nothing is compiled again");
     // A relabel for something else is answered with what it holds.
     stream.relabel(version(11, &bytes(99))).await;
     assert_eq!(stream.hello().await.holds.unwrap().generation, 9);
@@ -162,20 +138,10 @@ async fn without_the_control_plane_the_kept_policy_is_in_force_after_the_wait() 
     follow.own = Some(fake::spec(99));
     let began = std::time::Instant::now();
     let follow = follow.start();
-    eventually("a policy is in force", async || {
-        (follow.slot.serial() > 0).then_some(())
-    })
-    .await;
-    assert!(
-        began.elapsed() >= Duration::from_millis(290),
-        "not before the wait: {:?}",
-        began.elapsed()
-    );
+    eventually("a policy is in force", async || (follow.slot.serial() > 0).then_some(())).await;
+    assert!(began.elapsed() >= Duration::from_millis(290), "not before the wait: {:?}", began.elapsed());
     let in_force = follow.slot.load().unwrap();
-    assert_eq!(
-        (in_force.snapshot.version, in_force.source),
-        (version(7, &bytes(10)), Source::StateDir)
-    );
+    assert_eq!((in_force.snapshot.version, in_force.source), (version(7, &bytes(10)), Source::StateDir));
     follow.stop().await;
 }
 
@@ -190,19 +156,13 @@ async fn a_kept_policy_with_the_right_hash_costs_no_transfer() {
     let follow = follow.start();
     let mut stream = fake.accept().await;
     let hello = stream.hello().await;
-    assert_eq!(
-        (hello.holds.unwrap().generation, hello.source.as_str()),
-        (7, "state_dir")
-    );
+    assert_eq!((hello.holds.unwrap().generation, hello.source.as_str()), (7, "state_dir"));
     assert_eq!(follow.slot.serial(), 0, "it waits for the answer first");
     stream.relabel(version(8, &bytes(10))).await;
     assert_eq!(stream.ack().await, version(8, &bytes(10)));
     assert_eq!(follow.slot.load().unwrap().source, Source::ControlPlane);
     follow.stop().await;
-    assert!(
-        matches!(state.load(), Found::Good(s) if s.version.generation == 8),
-        "the new name is kept"
-    );
+    assert!(matches!(state.load(), Found::Good(s) if s.version.generation == 8), "the new name is kept");
 }
 
 #[tokio::test]
@@ -215,10 +175,7 @@ async fn without_a_kept_policy_the_own_file_counts_and_the_control_plane_wins_la
     assert_eq!(stream.hello().await.holds, None);
     // It is connected, but nothing is pushed: after the wait it says what it runs now.
     let hello = stream.hello().await;
-    assert_eq!(
-        (hello.holds.unwrap().generation, hello.source.as_str()),
-        (0, "own_file")
-    );
+    assert_eq!((hello.holds.unwrap().generation, hello.source.as_str()), (0, "own_file"));
     assert_eq!(follow.slot.load().unwrap().source, Source::OwnFile);
     stream.push(version(7, &bytes(10)), &bytes(10)).await;
     stream.ack().await;
@@ -239,10 +196,7 @@ async fn a_kept_policy_that_this_binary_cannot_read_is_not_replaced_by_the_own_f
     stream.nothing_for(Duration::from_millis(600)).await;
     assert_eq!(follow.slot.serial(), 0);
     let detail = follow.readyz();
-    assert!(
-        detail.contains("quotas_of_tomorrow") && detail.contains("waiting for policy from"),
-        "{detail}"
-    );
+    assert!(detail.contains("quotas_of_tomorrow") && detail.contains("waiting for policy from"), "{detail}");
     stream.push(version(8, &bytes(10)), &bytes(10)).await;
     stream.ack().await;
     follow.stop().await;
@@ -254,20 +208,13 @@ async fn with_nothing_at_all_it_stays_up_and_says_what_it_waits_for() {
     let follow = Follow::of(&fake).start();
     let mut stream = fake.accept().await;
     stream.hello().await;
-    stream
-        .say(Say::Waiting(control::Waiting {
-            reason: "the files are broken".into(),
-        }))
-        .await;
+    stream.say(Say::Waiting(control::Waiting { reason: "the files are broken".into() })).await;
     let detail = eventually("it says why", async || {
         let detail = follow.readyz();
         detail.contains("the files are broken").then_some(detail)
     })
     .await;
-    assert!(
-        detail.contains(&format!("waiting for policy from http://{}", fake.address)),
-        "{detail}"
-    );
+    assert!(detail.contains(&format!("waiting for policy from http://{}", fake.address)), "{detail}");
     follow.stop().await;
 }
 
@@ -278,17 +225,10 @@ async fn it_comes_back_and_serves_on_meanwhile() {
     drop(stream);
     let mut stream = fake.accept().await;
     let hello = stream.hello().await;
-    assert_eq!(
-        (hello.source.as_str(), hello.holds.unwrap().generation),
-        ("control_plane", 7)
-    );
+    assert_eq!((hello.source.as_str(), hello.holds.unwrap().generation), ("control_plane", 7));
     let instance = hello.instance;
     drop(stream);
-    assert_eq!(
-        fake.accept().await.hello().await.instance,
-        instance,
-        "it is the same process"
-    );
+    assert_eq!(fake.accept().await.hello().await.instance, instance, "it is the same process");
     assert_eq!(follow.slot.version(), Some(version(7, &bytes(10))));
     follow.stop().await;
 }
@@ -342,10 +282,7 @@ async fn literal_secrets_are_not_handed_over_in_clear() {
     let mut fake = Fake::start().await;
     let (follow, mut stream) = in_force(&mut fake).await;
     let mut spec = fake::spec(10);
-    spec.events
-        .http
-        .headers
-        .insert("X-Token".into(), "hunter2".into());
+    spec.events.http.headers.insert("X-Token".into(), "hunter2".into());
     let secret = spec.resolved().canonical();
     stream.push(version(8, &secret), &secret).await;
     stream.ack().await;
@@ -359,16 +296,8 @@ async fn the_fleet_size_is_learned() {
     let mut fake = Fake::start().await;
     let (follow, stream) = in_force(&mut fake).await;
     assert_eq!(follow.fleet.get(), 1);
-    stream
-        .say(Say::Fleet(control::Fleet {
-            planes: 5,
-            workers: 10,
-        }))
-        .await;
-    eventually("it is learned", async || {
-        (follow.fleet.get() == 5).then_some(())
-    })
-    .await;
+    stream.say(Say::Fleet(control::Fleet { planes: 5, workers: 10 })).await;
+    eventually("it is learned", async || (follow.fleet.get() == 5).then_some(())).await;
     follow.stop().await;
 }
 

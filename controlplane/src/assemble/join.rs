@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use edgequota_config::{environment::is_service_link,
-    Document, Place, document::PolicyPart, load::Environment, problems::Located,
+use edgequota_config::{
+    Document, Place, document::PolicyPart, environment::is_service_link, load::Environment, problems::Located,
 };
 use edgequota_policy::PolicySpec;
 
@@ -55,29 +55,16 @@ impl Joined {
         let mut specs = Vec::with_capacity(count);
         for index in 0..count {
             let own = environment.map(|environment| {
-                let mine = |block: &str| {
-                    owners
-                        .get(block)
-                        .map_or(index == 0, |owners| owners.contains(&index))
-                };
-                let theirs: Vec<String> = BLOCKS
-                    .iter()
-                    .filter(|b| !mine(b))
-                    .map(|b| prefix(b))
-                    .collect();
+                let mine = |block: &str| owners.get(block).map_or(index == 0, |owners| owners.contains(&index));
+                let theirs: Vec<String> = BLOCKS.iter().filter(|b| !mine(b)).map(|b| prefix(b)).collect();
                 let keep = |name: &str| !theirs.iter().any(|prefix| name.starts_with(prefix));
-                environment
-                    .iter()
-                    .filter(|(name, _)| keep(name))
-                    .map(|(k, v)| (k.clone(), v.clone()))
-                    .collect()
+                environment.iter().filter(|(name, _)| keep(name)).map(|(k, v)| (k.clone(), v.clone())).collect()
             });
             let own: Option<Environment> = own;
             let mut part = self.places.document(index).policy_part(own.as_ref());
             for block in BLOCKS {
                 let first = owners.get(block).map_or(0, |owners| owners[0]);
-                let owned =
-                    owners.contains_key(block) || own.as_ref().is_some_and(|e| sets(e, block));
+                let owned = owners.contains_key(block) || own.as_ref().is_some_and(|e| sets(e, block));
                 if owned && first == index {
                     self.places.block(block, index);
                 }
@@ -139,16 +126,9 @@ impl Joined {
     fn duplicates(&mut self) {
         let backends: Vec<String> = self.spec.backends.iter().map(|b| b.name.clone()).collect();
         let routes: Vec<String> = self.spec.routes.iter().map(|r| r.name.clone()).collect();
-        for (list, what, names) in [
-            ("backends", "backend", backends),
-            ("routes", "route", routes),
-        ] {
+        for (list, what, names) in [("backends", "backend", backends), ("routes", "route", routes)] {
             let mut seen: HashMap<&str, usize> = HashMap::new();
-            for (index, name) in names
-                .iter()
-                .enumerate()
-                .filter(|(_, name)| !name.is_empty())
-            {
+            for (index, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
                 let Some(first) = seen.insert(name, index) else {
                     continue;
                 };
@@ -166,9 +146,7 @@ impl Joined {
                 self.problems.push(Located {
                     place: self.places.document(here.0).place(&here.1),
                     path: here.1,
-                    message: format!(
-                        "{what} \"{name}\" stands at {other} too: names must be unique"
-                    ),
+                    message: format!("{what} \"{name}\" stands at {other} too: names must be unique"),
                 });
                 self.places.report(format!("{list}[{index}].name"));
             }
@@ -192,7 +170,7 @@ pub(super) fn sets_any(environment: &Environment) -> bool {
 
 fn sets(environment: &Environment, block: &str) -> bool {
     let prefix = prefix(block);
-    environment.iter().any(|(name, value)| {
-        name.starts_with(&prefix) && !value.is_empty() && !is_service_link(name, value)
-    })
+    environment
+        .iter()
+        .any(|(name, value)| name.starts_with(&prefix) && !value.is_empty() && !is_service_link(name, value))
 }

@@ -9,12 +9,15 @@ mod backoff;
 mod connect;
 mod connection;
 mod failure;
+mod health;
+mod probe;
+mod request;
 mod supervise;
 
 use std::{
     fmt,
     sync::{
-        Arc, LazyLock,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -37,19 +40,16 @@ use super::{
 use crate::{clock::micros, metrics::Counted};
 use connection::Connection;
 use failure::Failure;
+use health::Problem;
+use request::Request;
 
 /// Calls that may be unanswered on one connection; above it the failure policy answers. More than a primary
 /// answers within any sensible deadline.
 pub const MAX_IN_FLIGHT: u64 = 4096;
-/// Callers that must wait before silence opens the breaker: one or two may simply be slow.
-const BREAKER_WAITING: u64 = 3;
 /// Most connections, whatever `redis.pool_size` says.
 const MAX_CONNECTIONS: usize = 256;
 /// Waits where a setting is off but some bound must be.
 const LONG: Duration = Duration::from_secs(3);
-
-static SCRIPT_HASH: LazyLock<String> =
-    LazyLock::new(|| redis::Script::new(script::SOURCE).get_hash().to_owned());
 
 /// The primary: its connections and its breaker. Process-wide state.
 pub struct Primary {
@@ -62,7 +62,7 @@ pub struct Primary {
     deadline_us: AtomicU64,
     evicts: AtomicBool,
     has_problem: AtomicBool,
-    problem: ArcSwapOption<String>,
+    problem: ArcSwapOption<Problem>,
     tries: watch::Sender<Tries>,
     /// A connection was made: calls that wait for one, and supervisors that are backing off, look again.
     connected: Notify,
@@ -152,7 +152,7 @@ impl Primary {
             return;
         }
         self.tries.send_modify(|tries| tries.begun += 1);
-        runtime.spawn(supervise::supervise(Arc::clone(self), slot));
+        runtime.spawn(supervise::supervise(supervise::Leave::new(self, slot)));
     }
 
     /// Sends the plan; the answer takes at most `redis.deadline`. A dropped call may still be executed: it may cost
@@ -206,21 +206,6 @@ impl Primary {
         let _ = tries
             .wait_for(|tries| tries.begun > 0 && tries.ended >= tries.begun)
             .await;
-    }
-
-    /// Answers, as far as known.
-    pub(crate) fn healthy(&self) -> bool {
-        !self.open.load(Ordering::Relaxed) && self.slots.iter().any(|slot| slot.live().is_some())
-    }
-
-    /// Its `maxmemory-policy` may evict counters.
-    pub(crate) fn evicts(&self) -> bool {
-        self.evicts.load(Ordering::Relaxed)
-    }
-
-    /// What an operator must mend (a missing ACL rule).
-    pub(crate) fn problem(&self) -> Option<String> {
-        self.problem.load().as_deref().cloned()
     }
 
     fn pick(&self, slot: usize) -> Result<Arc<Connection>, StoreError> {
@@ -350,75 +335,9 @@ impl Primary {
             self.counted.clock_steps.add_some(replies.clock_steps);
         }
         if self.has_problem.load(Ordering::Relaxed) {
-            self.has_problem.store(false, Ordering::Relaxed);
-            self.problem.store(None);
-            tracing::info!("redis permits counting again");
+            self.permitted();
         }
         Ok(replies)
-    }
-
-    /// A call's deadline passed. Silence towards everybody for a whole deadline opens the breaker; whatever was the
-    /// reason, the supervisor begins to ping.
-    fn missed(&self, connection: &Connection) {
-        connection.needs_attention();
-        let deadline_us = self.deadline_us.load(Ordering::Relaxed);
-        let now_us = micros(self.start.elapsed());
-        // The caller that counts here has left the line already.
-        let mut waiting = 1;
-        let mut answered_us = 0;
-        for connection in self.slots.iter().filter_map(Slot::live) {
-            waiting += connection.waiting();
-            answered_us = answered_us.max(connection.answered_us());
-        }
-        if waiting >= BREAKER_WAITING && answered_us.saturating_add(deadline_us) <= now_us {
-            self.open_breaker("redis answers nobody");
-        }
-    }
-
-    fn open_breaker(&self, reason: &str) {
-        if !self.open.swap(true, Ordering::AcqRel) {
-            tracing::warn!(
-                reason,
-                "counting goes by failure policy until redis answers"
-            );
-        }
-        for connection in self.slots.iter().filter_map(Slot::live) {
-            connection.needs_attention();
-        }
-    }
-
-    fn close_breaker(&self, reason: &str) {
-        if self.open.swap(false, Ordering::AcqRel) {
-            tracing::info!(reason, "counting in redis again");
-        }
-    }
-
-    /// The connection is no good any more; its supervisor replaces it.
-    fn condemn(&self, connection: &Connection) {
-        connection.condemn();
-        self.look_around();
-    }
-
-    fn look_around(&self) {
-        if self.slots.iter().all(|slot| slot.live().is_none()) {
-            self.open_breaker("no connection to redis");
-        }
-    }
-
-    fn report_permission(&self, message: &str) {
-        let known = self
-            .problem
-            .load()
-            .as_deref()
-            .is_some_and(|known| known == message);
-        if !known {
-            tracing::error!(
-                message,
-                "redis refuses what counting needs: extend the ACL of this user"
-            );
-            self.problem.store(Some(Arc::new(message.to_owned())));
-        }
-        self.has_problem.store(true, Ordering::Relaxed);
     }
 
     fn adopt(&self, settings: &Redis) {
@@ -428,37 +347,5 @@ impl Primary {
             .or(settings.read_timeout.non_zero())
             .unwrap_or(LONG);
         self.deadline_us.store(micros(deadline), Ordering::Relaxed);
-    }
-}
-
-/// A call in the form it is sent.
-struct Request {
-    command: Cmd,
-    counters: usize,
-    purpose: Purpose,
-}
-
-impl Request {
-    fn new(plan: &Plan) -> Request {
-        let mut command = Cmd::with_capacity(6 + 9 * plan.len(), 64 + 160 * plan.len());
-        command.arg("EVALSHA").arg(SCRIPT_HASH.as_str());
-        script::arguments(plan, &mut command);
-        Request {
-            command,
-            counters: plan.len(),
-            purpose: plan.purpose,
-        }
-    }
-
-    /// The same call with the script's text, for a server that does not know it.
-    fn with_source(&self) -> Cmd {
-        let mut whole = Cmd::new();
-        whole.arg("EVAL").arg(script::SOURCE);
-        for arg in self.command.args_iter().skip(2) {
-            if let redis::Arg::Simple(bytes) = arg {
-                whole.arg(bytes);
-            }
-        }
-        whole
     }
 }

@@ -56,7 +56,9 @@ for i = 1, #KEYS do
   local v = redis.pcall('HMGET', KEYS[i], 'last', 'tokens', 'frac', 's')
   local full = c.burst * c.s
   local level
-  if v.err and not string.find(v.err, 'WRONGTYPE', 1, true) then return v end
+  if v.err and not string.find(v.err, 'WRONGTYPE', 1, true) then
+    redis.call('HMGET', KEYS[i], 'last', 'tokens', 'frac', 's') -- raises, with this line in the message
+  end
   if not v.err and not (v[1] or v[2] or v[3] or v[4]) and redis.call('EXISTS', KEYS[i]) == 0 then
     c.last, level = now, full
   else

@@ -44,6 +44,21 @@ pub fn arguments(plan: &Plan, command: &mut Cmd) {
     }
 }
 
+/// The command that the server refused to run inside the script, from its message: old and new servers name the line
+/// (`user_script:<line>`), not the command.
+pub fn refused_command(message: &str) -> Option<&'static str> {
+    let (_, rest) = message.rsplit_once("user_script:")?;
+    let digits = rest.trim_start();
+    let end = digits
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(digits.len());
+    let line = SOURCE
+        .lines()
+        .nth(digits[..end].parse::<usize>().ok()?.checked_sub(1)?)?;
+    let (_, call) = line.split_once("redis.call('")?;
+    call.split('\'').next()
+}
+
 /// Reads the script's reply to a plan of `counters` counters.
 pub fn parse(value: &Value, counters: usize) -> Result<Replies, StoreError> {
     let Value::Array(items) = value else {

@@ -1,8 +1,9 @@
 //! A redis-server process of one's own.
 
 use std::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -18,7 +19,7 @@ impl RedisServer {
         RedisServer::start_with(&[])
     }
 
-    /// With more arguments of redis-server.
+    /// With more arguments of redis-server; `{port}` in them becomes the port.
     pub fn start_with(extra: &[&str]) -> RedisServer {
         let extra: Vec<String> = extra.iter().map(|s| (*s).to_owned()).collect();
         // The port is free when it is chosen; another process may take it before the server does.
@@ -75,6 +76,15 @@ impl RedisServer {
         connect(self.port).expect("redis-server answers")
     }
 
+    /// The same, with a password.
+    pub fn client_with(&self, password: &str) -> redis::Connection {
+        let login = redis::RedisConnectionInfo::default().set_password(password);
+        let address = redis::ConnectionAddr::Tcp("127.0.0.1".to_owned(), self.port);
+        let info = redis::IntoConnectionInfo::into_connection_info(address).expect("an address");
+        let client = redis::Client::open(info.set_redis_settings(login)).expect("an address");
+        bounded(client).expect("the password is right")
+    }
+
     /// Runs one command.
     pub fn run(&self, words: &[&str]) -> redis::Value {
         let mut command = redis::cmd(words[0]);
@@ -101,11 +111,20 @@ impl Drop for RedisServer {
     }
 }
 
+/// A port that nobody listens on. Below the range from which the system takes ports for outgoing connections: those would
+/// take it while a server is away, or a client would even meet itself there.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|l| l.local_addr())
-        .expect("a free port")
-        .port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 12_000;
+    const MANY: u32 = 20_000;
+    loop {
+        // Test processes that run at the same time begin at different places.
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed) + std::process::id() * 97;
+        let port = u16::try_from(FIRST + turn % MANY).expect("below 32768");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn launch(port: u16, extra: &[String]) -> Option<Child> {
@@ -121,7 +140,11 @@ fn launch(port: u16, extra: &[String]) -> Option<Child> {
             "no",
         ])
         .args(["--dir", &std::env::temp_dir().to_string_lossy()])
-        .args(extra)
+        .args(
+            extra
+                .iter()
+                .map(|arg| arg.replace("{port}", &port.to_string())),
+        )
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -132,19 +155,42 @@ fn launch(port: u16, extra: &[String]) -> Option<Child> {
         if child.try_wait().ok()?.is_some() {
             return None;
         }
-        match connect(port) {
-            Ok(_) => return Some(child),
-            Err(_) if Instant::now() > end => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return None;
-            }
-            // A new process needs a moment; there is nothing to wait on but the port.
-            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        let ready = if extra.iter().any(|arg| arg == "--tls-port") {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        } else {
+            connect(port).is_ok_and(|connection| is_process(connection, child.id()))
+        };
+        if ready {
+            return Some(child);
         }
+        if Instant::now() > end {
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        // A new process needs a moment; there is nothing to wait on but the port.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Is it this process that answers? (A server that wants a password does not tell.)
+fn is_process(mut connection: redis::Connection, id: u32) -> bool {
+    match redis::cmd("INFO")
+        .arg("server")
+        .query::<String>(&mut connection)
+    {
+        Ok(info) => info.contains(&format!("process_id:{id}\r")),
+        Err(error) => error.code() == Some("NOAUTH"),
     }
 }
 
 fn connect(port: u16) -> redis::RedisResult<redis::Connection> {
-    redis::Client::open(("127.0.0.1", port))?.get_connection_with_timeout(Duration::from_secs(2))
+    bounded(redis::Client::open(("127.0.0.1", port))?)
+}
+
+/// A connection whose every answer is bounded: a frozen server must fail a test, not hang it.
+fn bounded(client: redis::Client) -> redis::RedisResult<redis::Connection> {
+    let connection = client.get_connection_with_timeout(Duration::from_secs(2))?;
+    connection.set_read_timeout(Some(Duration::from_secs(15)))?;
+    Ok(connection)
 }

@@ -18,10 +18,7 @@ use tracing::{info, warn};
 use super::metrics::Measured;
 use crate::policy_slot::{InForce, PolicySlot, Source};
 
-pub(super) const BOUNDS: Bounds = Bounds {
-    plain: MAX_PLAIN,
-    compressed: MAX_COMPRESSED,
-};
+pub(super) const BOUNDS: Bounds = Bounds { plain: MAX_PLAIN, compressed: MAX_COMPRESSED };
 
 /// A snapshot and what it compiles to.
 #[derive(Debug, Clone)]
@@ -46,39 +43,28 @@ pub(super) enum Refused {
 
 /// Compiles canonical bytes; heavy.
 pub(super) fn prepare(snapshot: Snapshot) -> Result<Prepared, Refused> {
-    let unsupported = |problem: edgequota_policy::Problem| Refused::Unsupported {
-        reason: problem.message,
-        path: problem.path,
-    };
+    let unsupported =
+        |problem: edgequota_policy::Problem| Refused::Unsupported { reason: problem.message, path: problem.path };
     let spec = PolicySpec::from_canonical(&snapshot.bytes).map_err(unsupported)?;
     compile(&spec, snapshot)
 }
 
 /// Compiles a spec that is already parsed; heavy.
 pub(super) fn compile(spec: &PolicySpec, snapshot: Snapshot) -> Result<Prepared, Refused> {
-    let unsupported = |problem: edgequota_policy::Problem| Refused::Unsupported {
-        reason: problem.message,
-        path: problem.path,
-    };
+    let unsupported =
+        |problem: edgequota_policy::Problem| Refused::Unsupported { reason: problem.message, path: problem.path };
     // An enabled feature that is not there would silently not be enforced.
     if let Some(problem) = spec.not_built().into_iter().next() {
         return Err(unsupported(problem));
     }
     match Policy::compile(spec) {
-        Ok(policy) => Ok(Prepared {
-            snapshot,
-            policy: Arc::new(policy),
-        }),
+        Ok(policy) => Ok(Prepared { snapshot, policy: Arc::new(policy) }),
         Err(problems) => {
             let more = problems.len().saturating_sub(1);
-            let mut first = problems
-                .into_iter()
-                .next()
-                .map(unsupported)
-                .unwrap_or_else(|| Refused::Unsupported {
-                    reason: "the policy does not compile".into(),
-                    path: String::new(),
-                });
+            let mut first = problems.into_iter().next().map(unsupported).unwrap_or_else(|| Refused::Unsupported {
+                reason: "the policy does not compile".into(),
+                path: String::new(),
+            });
             if let (Refused::Unsupported { reason, .. }, true) = (&mut first, more > 0) {
                 reason.push_str(&format!(" (and {more} more)"));
             }
@@ -89,19 +75,12 @@ pub(super) fn compile(spec: &PolicySpec, snapshot: Snapshot) -> Result<Prepared,
 
 /// Decodes and compiles what was pushed; heavy.
 pub(super) fn unpack(wire: &control::Snapshot, version: Version) -> Result<Prepared, Refused> {
-    let plain = envelope::unpack(&wire.gzip, wire.plain_size, BOUNDS)
-        .map_err(|e| Refused::Local(e.to_string()))?;
+    let plain = envelope::unpack(&wire.gzip, wire.plain_size, BOUNDS).map_err(|e| Refused::Local(e.to_string()))?;
     let found = Hash::of(&plain);
     if found != version.hash {
-        return Err(Refused::Local(format!(
-            "the content has hash {found}, {} was announced",
-            version.hash
-        )));
+        return Err(Refused::Local(format!("the content has hash {found}, {} was announced", version.hash)));
     }
-    prepare(Snapshot {
-        version,
-        bytes: plain.into(),
-    })
+    prepare(Snapshot { version, bytes: plain.into() })
 }
 
 /// What is known of the last good policy on disk.
@@ -155,10 +134,7 @@ impl Applier {
         let loaded = tokio::task::spawn_blocking(move || match state.load() {
             Found::Nothing => Kept::Nothing,
             Found::Damaged(reason) => {
-                warn!(
-                    reason,
-                    "the last good policy on disk is damaged and is not used"
-                );
+                warn!(reason, "the last good policy on disk is damaged and is not used");
                 Kept::Nothing
             }
             Found::Good(snapshot) => match prepare(snapshot) {
@@ -172,10 +148,7 @@ impl Applier {
             Err(error) => warn!(%error, "the last good policy on disk could not be read"),
         }
         if let Kept::Unreadable(reason) = &self.kept {
-            warn!(
-                reason,
-                "this binary cannot use the last good policy on disk; it waits for the control plane"
-            );
+            warn!(reason, "this binary cannot use the last good policy on disk; it waits for the control plane");
             self.say_waiting(None);
         }
     }
@@ -206,10 +179,7 @@ impl Applier {
     pub(super) fn check_newer(&self, version: Version) -> Result<(), Refused> {
         match self.slot.version() {
             Some(held) if version.generation <= held.generation && version != held => {
-                Err(Refused::NotNewer {
-                    offered: version.generation,
-                    held: held.generation,
-                })
+                Err(Refused::NotNewer { offered: version.generation, held: held.generation })
             }
             _ => Ok(()),
         }
@@ -237,27 +207,15 @@ impl Applier {
                 self.measured.confirm();
                 return true;
             }
-            let snapshot = Snapshot {
-                version,
-                bytes: Arc::clone(&in_force.snapshot.bytes),
-            };
-            self.put_pushed(Prepared {
-                snapshot,
-                policy: Arc::clone(&in_force.policy),
-            });
+            let snapshot = Snapshot { version, bytes: Arc::clone(&in_force.snapshot.bytes) };
+            self.put_pushed(Prepared { snapshot, policy: Arc::clone(&in_force.policy) });
             return true;
         }
         if let Kept::Ready(kept) = &self.kept
             && kept.snapshot.version.hash == version.hash
         {
-            let snapshot = Snapshot {
-                version,
-                bytes: Arc::clone(&kept.snapshot.bytes),
-            };
-            let prepared = Prepared {
-                snapshot,
-                policy: Arc::clone(&kept.policy),
-            };
+            let snapshot = Snapshot { version, bytes: Arc::clone(&kept.snapshot.bytes) };
+            let prepared = Prepared { snapshot, policy: Arc::clone(&kept.policy) };
             self.put_pushed(prepared);
             return true;
         }
@@ -289,13 +247,7 @@ impl Applier {
         self.measured.rejected();
         warn!(generation = version.generation, hash = %version.hash, reason = %refused,
               "a pushed policy was refused; the one before stays in force");
-        self.probes.note(
-            "policy",
-            Some(format!(
-                "generation {} was refused: {refused}",
-                version.generation
-            )),
-        );
+        self.probes.note("policy", Some(format!("generation {} was refused: {refused}", version.generation)));
     }
 
     /// Names what is waited for while there is no policy.
@@ -305,9 +257,7 @@ impl Applier {
         }
         let mut text = format!("waiting for policy from {}", self.address);
         if let Kept::Unreadable(reason) = &self.kept {
-            text.push_str(&format!(
-                "; the last good policy in state_dir cannot be used by this version: {reason}"
-            ));
+            text.push_str(&format!("; the last good policy in state_dir cannot be used by this version: {reason}"));
         }
         if let Some(reason) = reason {
             text.push_str(&format!("; it says: {reason}"));

@@ -12,11 +12,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(first: Duration, most: Duration) -> Backoff {
-        Backoff {
-            first,
-            most,
-            bound: first,
-        }
+        Backoff { first, most, bound: first }
     }
 
     pub(super) fn next(&mut self) -> Duration {
@@ -48,18 +44,11 @@ mod tests {
     #[test]
     fn a_fleet_spreads_over_the_whole_bound() {
         let pauses: Vec<f64> = (0..1000)
-            .map(|_| {
-                Backoff::new(Duration::from_secs(1), Duration::from_secs(1))
-                    .next()
-                    .as_secs_f64()
-            })
+            .map(|_| Backoff::new(Duration::from_secs(1), Duration::from_secs(1)).next().as_secs_f64())
             .collect();
         for tenth in 0..10 {
             let low = f64::from(tenth) / 10.0;
-            assert!(
-                pauses.iter().any(|p| (low..low + 0.1).contains(p)),
-                "nobody comes back in tenth {tenth}"
-            );
+            assert!(pauses.iter().any(|p| (low..low + 0.1).contains(p)), "nobody comes back in tenth {tenth}");
         }
     }
 }

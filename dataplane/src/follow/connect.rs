@@ -19,9 +19,7 @@ use tonic::{
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
     /// Not `https://host:port`.
-    #[error(
-        "invalid control_plane.address \"{0}\": write it as https://host:port or http://host:port"
-    )]
+    #[error("invalid control_plane.address \"{0}\": write it as https://host:port or http://host:port")]
     Address(String),
     /// TLS material.
     #[error("control_plane.tls: {0}")]
@@ -67,16 +65,10 @@ impl Connector {
         };
         let host = uri.host().filter(|h| !h.is_empty()).ok_or_else(bad)?;
         let port = uri.port_u16().unwrap_or(9091);
-        let bare = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
+        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let tls = if secure {
-            let name = if settings.tls.server_name.is_empty() {
-                bare.clone()
-            } else {
-                settings.tls.server_name.clone()
-            };
+            let name =
+                if settings.tls.server_name.is_empty() { bare.clone() } else { settings.tls.server_name.clone() };
             let name = ServerName::try_from(name).map_err(|_| bad())?;
             let mut material = settings.tls.clone();
             material.enabled = true;
@@ -93,13 +85,7 @@ impl Connector {
         };
         // The scheme is plain: encryption is the connector's, which reloads its certificates.
         let endpoint = Endpoint::from_shared(format!("http://{host}:{port}")).map_err(|_| bad())?;
-        Ok(Connector {
-            host: bare.into(),
-            port,
-            endpoint,
-            tls,
-            token,
-        })
+        Ok(Connector { host: bare.into(), port, endpoint, tls, token })
     }
 
     /// Whether what is said on this connection is encrypted.
@@ -116,9 +102,7 @@ impl Connector {
                 tcp.set_nodelay(true)?;
                 Ok::<_, std::io::Error>(TokioIo::new(match tls {
                     None => Io::Plain(tcp),
-                    Some((tls, name)) => Io::Tls(Box::new(
-                        TlsConnector::from(tls.current()).connect(name, tcp).await?,
-                    )),
+                    Some((tls, name)) => Io::Tls(Box::new(TlsConnector::from(tls.current()).connect(name, tcp).await?)),
                 }))
             }
         });
@@ -132,15 +116,12 @@ impl Connector {
             Token::Literal(token) => token.clone(),
             Token::File(path) => {
                 let mut text = String::new();
-                std::fs::File::open(path)?
-                    .take(4096)
-                    .read_to_string(&mut text)?;
+                std::fs::File::open(path)?.take(4096).read_to_string(&mut text)?;
                 SecretString::from(text.trim())
             }
         };
-        let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.expose_secret())
-            .parse()
-            .map_err(|_| TokenError::Text)?;
+        let mut value: MetadataValue<Ascii> =
+            format!("Bearer {}", token.expose_secret()).parse().map_err(|_| TokenError::Text)?;
         value.set_sensitive(true);
         Ok(Some(value))
     }
@@ -169,11 +150,7 @@ mod io {
     }
 
     impl AsyncRead for Io {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            buf: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
             match &mut *self {
                 Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
                 Io::Tls(io) => Pin::new(io).poll_read(cx, buf),
@@ -182,11 +159,7 @@ mod io {
     }
 
     impl AsyncWrite for Io {
-        fn poll_write(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            buf: &[u8],
-        ) -> Poll<io::Result<usize>> {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
             match &mut *self {
                 Io::Plain(io) => Pin::new(io).poll_write(cx, buf),
                 Io::Tls(io) => Pin::new(io).poll_write(cx, buf),

@@ -17,11 +17,7 @@ pub(super) struct Fallback {
 
 impl Fallback {
     pub(super) fn new(at: Instant, own: Option<PolicySpec>) -> Fallback {
-        Fallback {
-            at,
-            own,
-            done: false,
-        }
+        Fallback { at, own, done: false }
     }
 
     /// Whether it is still to come: nothing is in force yet.
@@ -34,9 +30,7 @@ impl Fallback {
         self.done = true;
         match applier.put_kept() {
             KeptOutcome::InForce => {
-                warn!(
-                    "the control plane has not answered: the last good policy of state_dir is in force"
-                );
+                warn!("the control plane has not answered: the last good policy of state_dir is in force");
                 return true;
             }
             // Never the looser policy of the own file in place of one that this binary cannot read.
@@ -44,18 +38,13 @@ impl Fallback {
             KeptOutcome::Nothing => {}
         }
         let Some(own) = self.own.take() else {
-            warn!(
-                "the control plane has not answered, and there is neither a kept policy nor one in the own file"
-            );
+            warn!("the control plane has not answered, and there is neither a kept policy nor one in the own file");
             return false;
         };
         let compiled = tokio::task::spawn_blocking(move || {
             let bytes: Arc<[u8]> = own.canonical().into();
             // Generation 0: issued by no control plane, so that whatever one pushes is newer.
-            let version = Version {
-                generation: 0,
-                hash: Hash::of(&bytes),
-            };
+            let version = Version { generation: 0, hash: Hash::of(&bytes) };
             apply::compile(&own, Snapshot { version, bytes })
         })
         .await;

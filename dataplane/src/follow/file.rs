@@ -109,11 +109,8 @@ impl FileSource {
     async fn read(&mut self, content: Content) -> Result<Settings, Problems> {
         let (name, environment) = (self.name.clone(), self.environment.clone());
         let in_force = self.slot.load().map(|p| p.snapshot.version.hash);
-        let checked =
-            tokio::task::spawn_blocking(move || check(&name, content, &environment, in_force))
-                .await;
-        let checked =
-            checked.unwrap_or_else(|error| Err(Problems::whole(&self.name, error.to_string())))?;
+        let checked = tokio::task::spawn_blocking(move || check(&name, content, &environment, in_force)).await;
+        let checked = checked.unwrap_or_else(|error| Err(Problems::whole(&self.name, error.to_string())))?;
         match checked.policy {
             Some(prepared) => self.put(prepared),
             None => self.measured.confirm(),
@@ -124,9 +121,7 @@ impl FileSource {
     fn put(&self, mut prepared: Prepared) {
         let now = SystemTime::now();
         let before = self.slot.version().map_or(0, |v| v.generation);
-        let clock = now
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
+        let clock = now.duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
         prepared.snapshot.version.generation = clock.max(before.saturating_add(1));
         info!(version = %prepared.snapshot.version, bytes = prepared.snapshot.bytes.len(), "policy in force");
         self.slot.put(InForce {
@@ -147,21 +142,10 @@ impl FileSource {
             error!(place = %problem.place, path = problem.path, problem = problem.message,
                    "config file refused; what was in force stays");
         }
-        let first = problems
-            .0
-            .first()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let first = problems.0.first().map(ToString::to_string).unwrap_or_default();
         let more = problems.0.len().saturating_sub(1);
-        let more = if more > 0 {
-            format!(" (and {more} more)")
-        } else {
-            String::new()
-        };
-        self.probes.note(
-            "policy",
-            Some(format!("the config file is refused: {first}{more}")),
-        );
+        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        self.probes.note("policy", Some(format!("the config file is refused: {first}{more}")));
     }
 }
 
@@ -171,12 +155,7 @@ struct Checked {
     policy: Option<Prepared>,
 }
 
-fn check(
-    name: &str,
-    content: Content,
-    environment: &Environment,
-    in_force: Option<Hash>,
-) -> Result<Checked, Problems> {
+fn check(name: &str, content: Content, environment: &Environment, in_force: Option<Hash>) -> Result<Checked, Problems> {
     let document = match content.files.into_iter().next() {
         // At start a missing file means defaults and environment; later it means that it will come back.
         None if in_force.is_none() => Document::empty(name),
@@ -184,11 +163,7 @@ fn check(
         Some((_, Err(reason))) => return Err(Problems::whole(name, reason)),
         Some((_, Ok(text))) => Document::parse(name, &text)?,
     };
-    let Loaded {
-        settings,
-        policy,
-        warnings,
-    } = load::from_document(&document, environment, Role::Standalone)?;
+    let Loaded { settings, policy, warnings } = load::from_document(&document, environment, Role::Standalone)?;
     for warning in &warnings {
         warn!(place = %warning.place, path = warning.path, problem = warning.message, "config warning");
     }
@@ -196,9 +171,8 @@ fn check(
     if !unbuilt.is_empty() {
         return Err(Problems(document.locate_with(Some(environment), unbuilt)));
     }
-    let spec: PolicySpec = policy.ok_or_else(|| {
-        Problems::whole(name, "there is no policy: at least backend.url is required")
-    })?;
+    let spec: PolicySpec =
+        policy.ok_or_else(|| Problems::whole(name, "there is no policy: at least backend.url is required"))?;
     let unbuilt = spec.not_built();
     if !unbuilt.is_empty() {
         return Err(Problems(document.locate_with(Some(environment), unbuilt)));
@@ -206,22 +180,9 @@ fn check(
     let bytes: Arc<[u8]> = spec.canonical().into();
     let hash = Hash::of(&bytes);
     if in_force == Some(hash) {
-        return Ok(Checked {
-            settings,
-            policy: None,
-        });
+        return Ok(Checked { settings, policy: None });
     }
-    let snapshot = Snapshot {
-        version: Version {
-            generation: 0,
-            hash,
-        },
-        bytes,
-    };
-    let prepared = apply::compile(&spec, snapshot)
-        .map_err(|refused| Problems::whole(name, refused.to_string()))?;
-    Ok(Checked {
-        settings,
-        policy: Some(prepared),
-    })
+    let snapshot = Snapshot { version: Version { generation: 0, hash }, bytes };
+    let prepared = apply::compile(&spec, snapshot).map_err(|refused| Problems::whole(name, refused.to_string()))?;
+    Ok(Checked { settings, policy: Some(prepared) })
 }

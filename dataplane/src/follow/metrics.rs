@@ -44,25 +44,14 @@ impl Measured {
             Arc::new(move || {
                 let in_force = held.load();
                 in_force
-                    .map(|p| {
-                        (
-                            vec![p.snapshot.version.to_string(), p.source.as_str().to_owned()],
-                            1.0,
-                        )
-                    })
+                    .map(|p| (vec![p.snapshot.version.to_string(), p.source.as_str().to_owned()], 1.0))
                     .into_iter()
                     .collect()
             }),
         );
-        let rejected = metrics.counter(
-            "edgequota_policy_rejected",
-            "Policies that were refused; the one before stayed in force",
-        );
-        Measured {
-            start,
-            confirmed,
-            rejected,
-        }
+        let rejected =
+            metrics.counter("edgequota_policy_rejected", "Policies that were refused; the one before stayed in force");
+        Measured { start, confirmed, rejected }
     }
 
     /// The source said that what is in force is right.

@@ -5,8 +5,8 @@ use std::fmt;
 use edgequota_policy::{Hash, PolicySpec, Version};
 use edgequota_proto::{
     control::{
-        self, FromControlPlane, FromDataPlane, control_plane_client::ControlPlaneClient,
-        from_control_plane, from_data_plane::Message,
+        self, FromControlPlane, FromDataPlane, control_plane_client::ControlPlaneClient, from_control_plane,
+        from_data_plane::Message,
     },
     envelope,
 };
@@ -67,13 +67,7 @@ struct Session<'f> {
 pub(super) async fn run(follower: &mut Follower, channel: Channel, fallback: &mut Fallback) -> End {
     let (answers, outgoing) = mpsc::channel(QUEUE);
     let times = follower.config.times;
-    let mut session = Session {
-        follower,
-        answers,
-        heard: Instant::now(),
-        preparing: None,
-        behind: false,
-    };
+    let mut session = Session { follower, answers, heard: Instant::now(), preparing: None, behind: false };
     if !session.hello() {
         return End::NotReading;
     }
@@ -92,10 +86,7 @@ pub(super) async fn run(follower: &mut Follower, channel: Channel, fallback: &mu
         Ok(Err(status)) => return End::Refused(status),
         Ok(Ok(response)) => response.into_inner(),
     };
-    info!(
-        address = session.follower.config.settings.address,
-        "subscribed to the control plane"
-    );
+    info!(address = session.follower.config.settings.address, "subscribed to the control plane");
     let mut beat = interval(times.heartbeat);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -133,16 +124,13 @@ async fn prepared(
     let version = *version;
     let result = task.await;
     *preparing = None;
-    let result =
-        result.unwrap_or_else(|error| Err(Refused::Local(format!("compiling failed: {error}"))));
+    let result = result.unwrap_or_else(|error| Err(Refused::Local(format!("compiling failed: {error}"))));
     (version, result)
 }
 
 impl Session<'_> {
     fn say(&self, message: Message) -> Result<(), End> {
-        let said = self.answers.try_send(FromDataPlane {
-            message: Some(message),
-        });
+        let said = self.answers.try_send(FromDataPlane { message: Some(message) });
         said.map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => End::NotReading,
             mpsc::error::TrySendError::Closed(_) => End::Closed,
@@ -182,10 +170,7 @@ impl Session<'_> {
             }
             Some(Said::SendCurrent(_)) => self.hand_over().await,
             Some(Said::Waiting(waiting)) => {
-                warn!(
-                    reason = waiting.reason,
-                    "the control plane has no policy for this data plane"
-                );
+                warn!(reason = waiting.reason, "the control plane has no policy for this data plane");
                 self.behind = true;
                 self.follower.applier.say_waiting(Some(&waiting.reason));
                 Ok(())
@@ -198,18 +183,12 @@ impl Session<'_> {
     fn pushed(&mut self, snapshot: control::Snapshot) -> Result<(), End> {
         let version = from_wire(snapshot.version.as_ref())?;
         if self.preparing.is_some() {
-            return Err(End::Malformed(
-                "a second policy before the first was answered",
-            ));
+            return Err(End::Malformed("a second policy before the first was answered"));
         }
         if let Err(refused) = self.follower.applier.check_newer(version) {
             self.refuse(version, &refused)?;
             // It knows less than we hold: say it again.
-            return if self.hello() {
-                Ok(())
-            } else {
-                Err(End::NotReading)
-            };
+            return if self.hello() { Ok(()) } else { Err(End::NotReading) };
         }
         if self.follower.applier.relabel(version) {
             return self.accept(version);
@@ -219,10 +198,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn prepared(
-        &mut self,
-        (version, result): (Version, Result<Prepared, Refused>),
-    ) -> Result<(), End> {
+    fn prepared(&mut self, (version, result): (Version, Result<Prepared, Refused>)) -> Result<(), End> {
         match result {
             Ok(prepared) => {
                 self.follower.applier.put_pushed(prepared);
@@ -236,22 +212,13 @@ impl Session<'_> {
         if self.follower.applier.relabel(version) {
             return self.accept(version);
         }
-        debug!(
-            generation = version.generation,
-            "a relabel for what is not held is answered with a hello"
-        );
-        if self.hello() {
-            Ok(())
-        } else {
-            Err(End::NotReading)
-        }
+        debug!(generation = version.generation, "a relabel for what is not held is answered with a hello");
+        if self.hello() { Ok(()) } else { Err(End::NotReading) }
     }
 
     fn accept(&mut self, version: Version) -> Result<(), End> {
         self.behind = false;
-        self.say(Message::Ack(control::Ack {
-            version: Some(to_wire(version)),
-        }))
+        self.say(Message::Ack(control::Ack { version: Some(to_wire(version)) }))
     }
 
     fn refuse(&mut self, version: Version, refused: &Refused) -> Result<(), End> {
@@ -259,9 +226,7 @@ impl Session<'_> {
         self.follower.applier.refused(version, refused);
         let (class, path) = match refused {
             Refused::Unsupported { path, .. } => (control::nack::Class::Unsupported, path.clone()),
-            Refused::Local(_) | Refused::NotNewer { .. } => {
-                (control::nack::Class::Local, String::new())
-            }
+            Refused::Local(_) | Refused::NotNewer { .. } => (control::nack::Class::Local, String::new()),
         };
         let mut nack = control::Nack {
             version: Some(to_wire(version)),
@@ -278,17 +243,12 @@ impl Session<'_> {
         let Some(snapshot) = self.follower.applier.current() else {
             return Ok(());
         };
-        let open =
-            !self.follower.connector.encrypted() && !self.follower.config.settings.allow_insecure;
+        let open = !self.follower.connector.encrypted() && !self.follower.config.settings.allow_insecure;
         let packed = tokio::task::spawn_blocking(move || {
-            if open
-                && PolicySpec::from_canonical(&snapshot.bytes)
-                    .is_ok_and(|spec| spec.has_literal_secrets())
-            {
+            if open && PolicySpec::from_canonical(&snapshot.bytes).is_ok_and(|spec| spec.has_literal_secrets()) {
                 return Err("it holds literal secrets and the stream is not encrypted".to_owned());
             }
-            let gzip =
-                envelope::pack(&snapshot.bytes, BOUNDS).map_err(|error| error.to_string())?;
+            let gzip = envelope::pack(&snapshot.bytes, BOUNDS).map_err(|error| error.to_string())?;
             Ok(control::Snapshot {
                 version: Some(to_wire(snapshot.version)),
                 gzip,
@@ -303,10 +263,7 @@ impl Session<'_> {
                 self.say(Message::Current(snapshot))
             }
             Err(reason) => {
-                warn!(
-                    reason,
-                    "the control plane asked for the policy that is held here, and does not get it"
-                );
+                warn!(reason, "the control plane asked for the policy that is held here, and does not get it");
                 Ok(())
             }
         }
@@ -320,29 +277,16 @@ fn node(configured: &str) -> String {
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
-    if host.is_empty() {
-        "unknown".to_owned()
-    } else {
-        host.to_owned()
-    }
+    if host.is_empty() { "unknown".to_owned() } else { host.to_owned() }
 }
 
 fn to_wire(version: Version) -> control::Version {
-    control::Version {
-        generation: version.generation,
-        hash: version.hash.0.to_vec().into(),
-    }
+    control::Version { generation: version.generation, hash: version.hash.0.to_vec().into() }
 }
 
 fn from_wire(version: Option<&control::Version>) -> Result<Version, End> {
     let version = version.ok_or(End::Malformed("a message without a version"))?;
-    let hash: [u8; 32] = version
-        .hash
-        .as_ref()
-        .try_into()
-        .map_err(|_| End::Malformed("a hash that is not 32 bytes long"))?;
-    Ok(Version {
-        generation: version.generation,
-        hash: Hash(hash),
-    })
+    let hash: [u8; 32] =
+        version.hash.as_ref().try_into().map_err(|_| End::Malformed("a hash that is not 32 bytes long"))?;
+    Ok(Version { generation: version.generation, hash: Hash(hash) })
 }

@@ -29,10 +29,7 @@ use tokio_stream::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-pub const BOUNDS: Bounds = Bounds {
-    plain: 16 << 20,
-    compressed: 4 << 20,
-};
+pub const BOUNDS: Bounds = Bounds { plain: 16 << 20, compressed: 4 << 20 };
 
 /// The only place that sleeps: until something is so, or 10 s.
 pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
@@ -58,25 +55,16 @@ pub fn bytes(average: i64) -> Vec<u8> {
 }
 
 pub fn version(generation: u64, bytes: &[u8]) -> Version {
-    Version {
-        generation,
-        hash: Hash::of(bytes),
-    }
+    Version { generation, hash: Hash::of(bytes) }
 }
 
 pub fn to_wire(version: Version) -> control::Version {
-    control::Version {
-        generation: version.generation,
-        hash: version.hash.0.to_vec().into(),
-    }
+    control::Version { generation: version.generation, hash: version.hash.0.to_vec().into() }
 }
 
 fn from_wire(version: Option<control::Version>) -> Version {
     let version = version.expect("a version");
-    Version {
-        generation: version.generation,
-        hash: Hash(version.hash.as_ref().try_into().unwrap()),
-    }
+    Version { generation: version.generation, hash: Hash(version.hash.as_ref().try_into().unwrap()) }
 }
 
 pub struct Fake {
@@ -110,15 +98,8 @@ impl ControlPlane for Accepting {
         request: Request<Streaming<FromDataPlane>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let (say, outgoing) = mpsc::channel(16);
-        let authorization = request
-            .metadata()
-            .get("authorization")
-            .map(|v| v.to_str().unwrap().to_owned());
-        let subscribed = Subscribed {
-            say,
-            heard: request.into_inner(),
-            authorization,
-        };
+        let authorization = request.metadata().get("authorization").map(|v| v.to_str().unwrap().to_owned());
+        let subscribed = Subscribed { say, heard: request.into_inner(), authorization };
         let _ = self.0.send(subscribed).await;
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
@@ -147,23 +128,12 @@ impl Fake {
                     }
                 });
                 let server = tonic::transport::Server::builder().add_service(service);
-                return server
-                    .serve_with_incoming(ReceiverStream::new(incoming))
-                    .await
-                    .unwrap();
+                return server.serve_with_incoming(ReceiverStream::new(incoming)).await.unwrap();
             }
             let incoming = TcpListenerStream::new(listener);
-            tonic::transport::Server::builder()
-                .add_service(service)
-                .serve_with_incoming(incoming)
-                .await
-                .unwrap();
+            tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
         });
-        Fake {
-            address,
-            streams,
-            task,
-        }
+        Fake { address, streams, task }
     }
 
     pub async fn accept(&mut self) -> Subscribed {
@@ -174,38 +144,22 @@ impl Fake {
 
 impl Subscribed {
     pub async fn say(&self, message: Say) {
-        self.say
-            .send(Ok(FromControlPlane {
-                message: Some(message),
-            }))
-            .await
-            .unwrap();
+        self.say.send(Ok(FromControlPlane { message: Some(message) })).await.unwrap();
     }
 
     pub async fn push(&self, version: Version, plain: &[u8]) {
         let gzip = envelope::pack(plain, BOUNDS).unwrap();
-        let snapshot = control::Snapshot {
-            version: Some(to_wire(version)),
-            gzip,
-            plain_size: plain.len() as u64,
-        };
+        let snapshot = control::Snapshot { version: Some(to_wire(version)), gzip, plain_size: plain.len() as u64 };
         self.say(Say::Snapshot(snapshot)).await;
     }
 
     pub async fn relabel(&self, version: Version) {
-        self.say(Say::Relabel(control::Relabel {
-            version: Some(to_wire(version)),
-        }))
-        .await;
+        self.say(Say::Relabel(control::Relabel { version: Some(to_wire(version)) })).await;
     }
 
     pub async fn any(&mut self) -> Said {
         let next = tokio::time::timeout(Duration::from_secs(10), self.heard.message()).await;
-        next.expect("a word within 10 s")
-            .unwrap()
-            .expect("an open stream")
-            .message
-            .expect("a message")
+        next.expect("a word within 10 s").unwrap().expect("an open stream").message.expect("a message")
     }
 
     /// The next word but heartbeats, which are answered.
@@ -273,11 +227,7 @@ impl Follow {
     }
 
     pub fn to(address: &str) -> Follow {
-        let address = if address.contains("://") {
-            address.to_owned()
-        } else {
-            format!("http://{address}")
-        };
+        let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         Follow {
             address,
             state: None,
@@ -299,63 +249,25 @@ impl Follow {
         let (metrics, probes, stop) = (Metrics::new(1), Probes::new(), CancellationToken::new());
         let (config, state) = self.config();
         let task = tokio::spawn({
-            let (slot, fleet, metrics, probes, stop) = (
-                Arc::clone(&slot),
-                fleet.clone(),
-                metrics.clone(),
-                probes.clone(),
-                stop.clone(),
-            );
-            async move {
-                follow(config, slot, state, fleet, &metrics, &probes, stop)
-                    .await
-                    .unwrap()
-            }
+            let (slot, fleet, metrics, probes, stop) =
+                (Arc::clone(&slot), fleet.clone(), metrics.clone(), probes.clone(), stop.clone());
+            async move { follow(config, slot, state, fleet, &metrics, &probes, stop).await.unwrap() }
         });
-        Following {
-            slot,
-            fleet,
-            metrics,
-            probes,
-            stop,
-            task,
-        }
+        Following { slot, fleet, metrics, probes, stop, task }
     }
 
     /// The error of settings that cannot work.
     pub async fn fails(self) -> String {
         let (config, state) = self.config();
-        let (slot, fleet, stop) = (
-            Arc::default(),
-            FleetSize::default(),
-            CancellationToken::new(),
-        );
-        follow(
-            config,
-            slot,
-            state,
-            fleet,
-            &Metrics::new(1),
-            &Probes::new(),
-            stop,
-        )
-        .await
-        .unwrap_err()
-        .to_string()
+        let (slot, fleet, stop) = (Arc::default(), FleetSize::default(), CancellationToken::new());
+        follow(config, slot, state, fleet, &Metrics::new(1), &Probes::new(), stop).await.unwrap_err().to_string()
     }
 
     fn config(self) -> (Config, Option<StateDir>) {
         edgequota_ops::tls::install_provider();
-        let text = format!(
-            "control_plane:\n  address: \"{}\"\n  node_id: me\n{}",
-            self.address, self.extra
-        );
-        let settings = Document::parse("s", &text)
-            .unwrap()
-            .settings(&Environment::new());
-        let mut settings = settings
-            .unwrap_or_else(|problems| panic!("{problems}"))
-            .control_plane;
+        let text = format!("control_plane:\n  address: \"{}\"\n  node_id: me\n{}", self.address, self.extra);
+        let settings = Document::parse("s", &text).unwrap().settings(&Environment::new());
+        let mut settings = settings.unwrap_or_else(|problems| panic!("{problems}")).control_plane;
         settings.initial_wait = edgequota_policy::GoDuration::new(self.initial_wait);
         let config = Config {
             settings,
@@ -382,20 +294,12 @@ pub struct Following {
 impl Following {
     pub async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(Duration::from_secs(10), self.task)
-            .await
-            .expect("it stops")
-            .expect("it does not panic");
+        tokio::time::timeout(Duration::from_secs(10), self.task).await.expect("it stops").expect("it does not panic");
     }
 
     pub fn metric(&self, name: &str) -> Option<f64> {
         let text = self.metrics.render(false);
-        text.lines()
-            .find(|line| line.starts_with(name))?
-            .rsplit(' ')
-            .next()?
-            .parse()
-            .ok()
+        text.lines().find(|line| line.starts_with(name))?.rsplit(' ').next()?.parse().ok()
     }
 
     pub fn readyz(&self) -> String {

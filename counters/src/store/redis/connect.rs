@@ -4,20 +4,16 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use edgequota_config::settings::Redis;
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind,
     IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError,
-    ServerErrorKind, TlsCertificates, Value,
+    ServerErrorKind, TlsCertificates,
     aio::{MultiplexedConnection, SendError},
     io::{AsyncDNSResolver, tcp::TcpSettings, tcp::socket2::TcpKeepalive},
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
-use super::{LONG, MAX_IN_FLIGHT, connection::Fate, failure::Failure};
-use crate::{
-    bucket,
-    store::{Counter, Plan, Purpose, script},
-};
+use super::{LONG, MAX_IN_FLIGHT, connection::Fate, failure::Failure, probe};
 
 /// What could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -86,9 +82,9 @@ pub(super) async fn connect(
         };
     let patience = settings.dial_timeout.non_zero().unwrap_or(LONG);
     let setup = async {
-        name_connection(&mut handle, node).await;
-        let permission = probe(&mut handle).await?;
-        let eviction = eviction_policy(&mut handle).await;
+        probe::name_connection(&mut handle, node).await;
+        let permission = probe::probe(&mut handle).await?;
+        let eviction = probe::eviction_policy(&mut handle).await;
         Ok::<_, Failure>((permission, eviction))
     };
     match timeout(patience, setup).await {
@@ -280,84 +276,6 @@ fn is_hello_refused(error: &RedisError) -> bool {
         error.kind(),
         ErrorKind::RESP3NotSupported | ErrorKind::Server(ServerErrorKind::NoPerm)
     )
-}
-
-/// So that `CLIENT LIST` shows whose connection it is. Refused: it has no name.
-async fn name_connection(handle: &mut MultiplexedConnection, node: &str) {
-    // The server allows no blanks and no control characters in it.
-    let name: String = node
-        .chars()
-        .map(|c| if c.is_ascii_graphic() { c } else { '-' })
-        .collect();
-    let mut command = Cmd::new();
-    command
-        .arg("CLIENT")
-        .arg("SETNAME")
-        .arg(format!("edgequota-{name}"));
-    if let Err(error) = answer(handle, &command).await {
-        tracing::debug!(?error, "redis refuses CLIENT SETNAME");
-    }
-}
-
-/// Counts once on a counter that no subject has. A connect is good only when this worked: a replica, a server that
-/// still loads its data and a missing ACL rule show here, and the script is loaded for the calls to come.
-async fn probe(handle: &mut MultiplexedConnection) -> Result<Option<String>, Failure> {
-    let numbers = edgequota_policy::Numbers {
-        average: 1,
-        burst: 1,
-        period_us: 1_000_000,
-        tick_us: 1_000_000,
-        grains_per_token: 1,
-        grains_per_tick: 1,
-    };
-    debug_assert_eq!(bucket::time_to_full_us(&numbers), 1_000_000);
-    let mut plan = Plan::new(Purpose::Spend, String::new());
-    let counter = Counter {
-        cost: 1,
-        numbers,
-        enforce: true,
-        min_ttl_ms: 0,
-    };
-    // An empty subject is never counted, so this key is nobody's.
-    plan.push(counter, |key| key.push_str("{rl:edgequota:}:connect-probe"));
-    let mut command = Cmd::new();
-    command.arg("EVAL").arg(script::SOURCE);
-    script::arguments(&plan, &mut command);
-    match answer(handle, &command).await {
-        Ok(_) => Ok(None),
-        // The ACL may name the keys of one `key_prefix` only: whether those are allowed, the first call tells.
-        Err(failure) if failure.is_about_keys() => Ok(None),
-        Err(Failure::NoPermission(text)) => Ok(Some(text)),
-        Err(failure) => Err(failure),
-    }
-}
-
-/// `maxmemory-policy`; refused twice: unknown.
-async fn eviction_policy(handle: &mut MultiplexedConnection) -> Option<String> {
-    let mut config = Cmd::new();
-    config.arg("CONFIG").arg("GET").arg("maxmemory-policy");
-    if let Ok(value) = answer(handle, &config).await
-        && let Ok(pairs) =
-            redis::from_redis_value::<std::collections::HashMap<String, String>>(value)
-        && let Some(policy) = pairs.get("maxmemory-policy")
-    {
-        return Some(policy.clone());
-    }
-    let mut info = Cmd::new();
-    info.arg("INFO").arg("memory");
-    let value = answer(handle, &info).await.ok()?;
-    let text = redis::from_redis_value::<String>(value).ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("maxmemory_policy:"))
-        .map(str::to_owned)
-}
-
-async fn answer(handle: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, Failure> {
-    handle
-        .send_packed_command(command)
-        .await
-        .and_then(Value::extract_error)
-        .map_err(|error| Failure::of(&error))
 }
 
 #[cfg(test)]

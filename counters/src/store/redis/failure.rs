@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::store::StoreError;
+use crate::store::{StoreError, script};
 
 /// The classes of failure that are handled differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,13 +31,13 @@ impl Failure {
             ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => {
                 Failure::NotReady(text)
             }
-            ErrorKind::Server(ServerErrorKind::NoPerm) => Failure::NoPermission(text),
+            ErrorKind::Server(ServerErrorKind::NoPerm) => Failure::NoPermission(named(text)),
             // Inside a script the server wraps the code of the command that failed.
             _ if text.contains("NOPERM")
                 || text.contains("ACL failure")
                 || text.contains("executing the script can't") =>
             {
-                Failure::NoPermission(text)
+                Failure::NoPermission(named(text))
             }
             _ if text.contains("READONLY") => Failure::NotWritable(text),
             ErrorKind::Io | ErrorKind::Parse => Failure::Broken(text),
@@ -63,6 +63,14 @@ impl From<Failure> for StoreError {
             Failure::NoPermission(text) => StoreError::NoPermission(text),
             Failure::Server(text) => StoreError::Server(text),
         }
+    }
+}
+
+/// Names the rule when the message does not.
+fn named(text: String) -> String {
+    match script::refused_command(&text) {
+        Some(command) => format!("+{} is missing ({text})", command.to_lowercase()),
+        None => text,
     }
 }
 

@@ -41,14 +41,22 @@ enum End {
     Stop,
 }
 
-/// Gives the slot back when the task ends, with its runtime or by order.
-struct Leave {
+/// Gives the slot back when the task ends, by order or with its runtime (even before it began).
+pub(super) struct Leave {
     primary: Arc<Primary>,
     slot: usize,
     tried: bool,
 }
 
 impl Leave {
+    pub(super) fn new(primary: &Arc<Primary>, slot: usize) -> Leave {
+        Leave {
+            primary: Arc::clone(primary),
+            slot,
+            tried: false,
+        }
+    }
+
     fn slot(&self) -> &Slot {
         &self.primary.slots[self.slot]
     }
@@ -71,12 +79,8 @@ impl Drop for Leave {
 }
 
 /// Runs until the process's counting ends.
-pub(super) async fn supervise(primary: Arc<Primary>, slot: usize) {
-    let mut leave = Leave {
-        primary: Arc::clone(&primary),
-        slot,
-        tried: false,
-    };
+pub(super) async fn supervise(mut leave: Leave) {
+    let (primary, slot) = (Arc::clone(&leave.primary), leave.slot);
     let mut changes = primary.settings.clone();
     let mut backoff = Backoff::new();
     loop {
@@ -84,6 +88,7 @@ pub(super) async fn supervise(primary: Arc<Primary>, slot: usize) {
         primary.adopt(&settings);
         let made = tokio::select! {
             made = make(&primary, &settings) => made,
+            () = keep(&primary, slot, &settings) => return,
             () = primary.stop.cancelled() => return,
         };
         let born = Instant::now();
@@ -96,7 +101,6 @@ pub(super) async fn supervise(primary: Arc<Primary>, slot: usize) {
             Err(error) => {
                 leave.tried();
                 primary.counted.redis_errors.inc();
-                primary.look_around();
                 tracing::warn!(%error, "no connection to redis");
                 End::Lost
             }
@@ -108,12 +112,33 @@ pub(super) async fn supervise(primary: Arc<Primary>, slot: usize) {
                 primary.look_around();
                 if born.elapsed() >= SHORT_LIFE {
                     backoff.reset();
-                } else if !pause(&primary, backoff.delay(), &mut changes).await {
-                    return;
+                    continue;
+                }
+                tokio::select! {
+                    () = pause(&primary, backoff.delay(), &mut changes) => {}
+                    () = keep(&primary, slot, &settings) => return,
+                    () = primary.stop.cancelled() => return,
                 }
             }
         }
     }
+}
+
+/// Watches over the connection that a change of settings is about to replace; it serves until then. Never ready.
+async fn keep(primary: &Primary, slot: usize, settings: &Redis) {
+    if let Some(connection) = primary.slots[slot].live() {
+        while connection.is_live() {
+            tokio::select! {
+                () = connection.condemned() => {}
+                () = connection.attention() => {
+                    if !still_answers(primary, &connection, settings).await {
+                        primary.condemn(&connection);
+                    }
+                }
+            }
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 async fn make(
@@ -146,24 +171,20 @@ fn install(primary: &Primary, slot: usize, made: Made) -> Arc<Connection> {
     connection
 }
 
-/// Sits out a failed connect. False: counting ends.
-async fn pause(
-    primary: &Primary,
-    delay: Duration,
-    changes: &mut watch::Receiver<Arc<Redis>>,
-) -> bool {
+/// Sits out a failed connect.
+async fn pause(primary: &Primary, delay: Duration, changes: &mut watch::Receiver<Arc<Redis>>) {
     tokio::select! {
-        () = sleep(delay) => true,
-        () = primary.connected.notified() => true,
-        () = primary.kick.notified() => true,
-        changed = changes.changed() => {
-            if changed.is_err() {
-                // Nobody changes settings any more; the backoff still counts.
-                sleep(delay).await;
-            }
-            true
-        }
-        () = primary.stop.cancelled() => false,
+        () = sleep(delay) => {}
+        () = primary.connected.notified() => {}
+        () = primary.kick.notified() => {}
+        () = changed(changes) => {}
+    }
+}
+
+/// Ready when the settings changed; never once nobody can change them any more.
+async fn changed(changes: &mut watch::Receiver<Arc<Redis>>) {
+    if changes.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -174,7 +195,6 @@ async fn tend(
     settings: &Redis,
     password: &SecretString,
 ) -> End {
-    let mut changeable = true;
     loop {
         tokio::select! {
             () = primary.stop.cancelled() => return End::Stop,
@@ -185,10 +205,7 @@ async fn tend(
                     return End::Lost;
                 }
             }
-            changed = changes.changed(), if changeable => match changed {
-                Ok(()) => return End::Replace,
-                Err(_) => changeable = false,
-            },
+            () = changed(changes) => return End::Replace,
             () = password_changed(settings, password) => {
                 tracing::info!("redis.password_file changed");
                 return End::Replace;

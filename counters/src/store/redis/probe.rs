@@ -1,0 +1,90 @@
+//! What is asked of a new connection before it is used.
+
+use redis::{Cmd, Value, aio::MultiplexedConnection};
+
+use super::{failure::Failure, request::Request};
+use crate::store::{Counter, Plan, Purpose};
+
+/// An empty subject is never counted, so this key is nobody's.
+const PROBE_KEY: &str = "{rl:edgequota:}:connect-probe";
+
+/// Runs every command that counting needs, on a counter that no subject has. A connect is good only when this worked: a
+/// replica, a server that still loads its data and a missing ACL rule show here, and the script is loaded for the calls
+/// to come.
+pub(super) async fn probe(handle: &mut MultiplexedConnection) -> Result<Option<String>, Failure> {
+    let numbers = edgequota_policy::Numbers {
+        average: 1,
+        burst: 2,
+        period_us: 1_000_000,
+        tick_us: 1_000_000,
+        grains_per_token: 1,
+        grains_per_tick: 1,
+    };
+    let mut plan = Plan::new(Purpose::Spend, String::new());
+    let counter = Counter {
+        cost: 1,
+        numbers,
+        enforce: true,
+        min_ttl_ms: 0,
+    };
+    plan.push(counter, |key| key.push_str(PROBE_KEY));
+    let count = Request::new(&plan);
+    let mut delete = Cmd::new();
+    delete.arg("DEL").arg(PROBE_KEY);
+    // The second count finds the counter of the first and the script loaded.
+    for command in [&delete, &count.with_source(), &count.command, &delete] {
+        match answer(handle, command).await {
+            Ok(_) => {}
+            // The ACL may name the keys of one `key_prefix` only: whether those are allowed, the first call tells.
+            Err(failure) if failure.is_about_keys() => return Ok(None),
+            Err(Failure::NoPermission(text)) => return Ok(Some(text)),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(None)
+}
+
+/// `maxmemory-policy`; refused twice: unknown.
+pub(super) async fn eviction_policy(handle: &mut MultiplexedConnection) -> Option<String> {
+    let mut config = Cmd::new();
+    config.arg("CONFIG").arg("GET").arg("maxmemory-policy");
+    if let Ok(value) = answer(handle, &config).await
+        && let Ok(pairs) =
+            redis::from_redis_value::<std::collections::HashMap<String, String>>(value)
+        && let Some(policy) = pairs.get("maxmemory-policy")
+    {
+        return Some(policy.clone());
+    }
+    let mut info = Cmd::new();
+    info.arg("INFO").arg("memory");
+    let value = answer(handle, &info).await.ok()?;
+    let text = redis::from_redis_value::<String>(value).ok()?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("maxmemory_policy:"))
+        .map(str::to_owned)
+}
+
+async fn answer(handle: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, Failure> {
+    handle
+        .send_packed_command(command)
+        .await
+        .and_then(Value::extract_error)
+        .map_err(|error| Failure::of(&error))
+}
+
+/// So that `CLIENT LIST` shows whose connection it is. Refused: it has no name.
+pub(super) async fn name_connection(handle: &mut MultiplexedConnection, node: &str) {
+    // The server allows no blanks and no control characters in it.
+    let name: String = node
+        .chars()
+        .map(|c| if c.is_ascii_graphic() { c } else { '-' })
+        .collect();
+    let mut command = Cmd::new();
+    command
+        .arg("CLIENT")
+        .arg("SETNAME")
+        .arg(format!("edgequota-{name}"));
+    if let Err(error) = answer(handle, &command).await {
+        tracing::debug!(?error, "redis refuses CLIENT SETNAME");
+    }
+}

@@ -1,0 +1,143 @@
+//! ACLs: the one that the docs name suffices, and a missing rule is named.
+
+use edgequota_counters::{Refusal, Verdict};
+use edgequota_policy::{Limit, limit::FailurePolicy};
+use secrecy::SecretString;
+
+use crate::support::{
+    asks::{ask, limit},
+    eventually,
+    server::RedisServer,
+    world::{World, by_store, settings},
+};
+
+/// What counting needs, and no more: as in docs/rate-limiting.md.
+const NEEDED: &[&str] = &[
+    "~rl:*", "~{rl:*", "+evalsha", "+eval", "+time", "+hmget", "+exists", "+pttl", "+del", "+hset",
+    "+pexpire", "+ping",
+];
+
+fn strict(name: &str) -> Limit {
+    limit(name, 1000, FailurePolicy::FailClosed)
+}
+
+async fn world_as(server: &RedisServer, rules: &[&str]) -> World {
+    server.run(&[&["ACL", "SETUSER", "edge", "reset", "on", ">pass"], rules].concat());
+    let mut set = settings(server);
+    set.username = "edge".to_owned();
+    set.password = SecretString::from("pass");
+    World::new(set).await
+}
+
+#[tokio::test]
+async fn the_documented_rules_suffice() {
+    let server = RedisServer::start();
+    let world = world_as(&server, NEEDED).await;
+    assert_eq!(world.counters.problem(), None);
+    let asks = [
+        ask(strict("default"), "acme"),
+        ask(strict("search"), "acme"),
+    ];
+    assert!(by_store(&world.verdict(&asks).await));
+    server.run(&["SCRIPT", "FLUSH"]);
+    assert!(by_store(&world.verdict(&asks).await));
+    server.run(&["SET", "rl:edgequota:acme", "garbage"]);
+    world.verdict(&asks).await;
+    assert_eq!(world.metric("edgequota_counters_corrupt_total"), 1.0);
+    assert!(world.counters.ping().await);
+    assert_eq!(world.counters.stats().0, 0);
+}
+
+#[tokio::test]
+async fn each_missing_rule_is_named_at_the_start() {
+    let server = RedisServer::start();
+    let commands: Vec<&str> = NEEDED
+        .iter()
+        .filter_map(|rule| rule.strip_prefix('+'))
+        .filter(|c| *c != "ping")
+        .collect();
+    for missing in commands {
+        let rules: Vec<&str> = NEEDED
+            .iter()
+            .copied()
+            .filter(|rule| rule.strip_prefix('+') != Some(missing))
+            .collect();
+        let world = world_as(&server, &rules).await;
+        let problem = world
+            .counters
+            .problem()
+            .unwrap_or_else(|| panic!("nothing is said about {missing}"));
+        assert!(
+            problem.contains(&format!("+{missing} ")) || problem.contains(&format!("'{missing}'")),
+            "{problem}"
+        );
+        assert!(world.metric("edgequota_redis_permission_errors_total") >= 1.0);
+    }
+}
+
+#[tokio::test]
+async fn a_call_without_permission_goes_by_failure_policy() {
+    let server = RedisServer::start();
+    let rules: Vec<&str> = NEEDED
+        .iter()
+        .copied()
+        .filter(|rule| *rule != "+pexpire")
+        .collect();
+    let world = world_as(&server, &rules).await;
+    let closed = Verdict::Refused(Refusal::Unavailable { code: 503 });
+    assert_eq!(
+        world.verdict(&[ask(strict("default"), "acme")]).await,
+        closed
+    );
+    assert!(world.counters.stats().0 > 0);
+    // Keys outside the ACL's patterns, the commands all allowed.
+    let rules: Vec<&str> = NEEDED
+        .iter()
+        .copied()
+        .filter(|rule| *rule != "~{rl:*")
+        .collect();
+    let world = world_as(&server, &rules).await;
+    assert_eq!(
+        world.counters.problem(),
+        None,
+        "other limits may not be in use"
+    );
+    assert!(by_store(
+        &world.verdict(&[ask(strict("default"), "acme")]).await
+    ));
+    assert_eq!(
+        world.verdict(&[ask(strict("search"), "acme")]).await,
+        closed
+    );
+    assert!(world.counters.problem().expect("named").contains("key"));
+}
+
+#[tokio::test]
+async fn a_rule_that_is_added_ends_the_problem() {
+    let server = RedisServer::start();
+    let rules: Vec<&str> = NEEDED
+        .iter()
+        .copied()
+        .filter(|rule| *rule != "+hset")
+        .collect();
+    let world = world_as(&server, &rules).await;
+    assert!(world.counters.problem().is_some());
+    server.run(&["ACL", "SETUSER", "edge", "+hset"]);
+    eventually("the problem is over", || async {
+        assert!(by_store(
+            &world.verdict(&[ask(strict("default"), "acme")]).await
+        ));
+        world.counters.problem().is_none()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_evicting_server_is_shown() {
+    let server = RedisServer::start_with(&["--maxmemory-policy", "allkeys-lru"]);
+    let world = World::with(&server).await;
+    assert_eq!(world.metric("edgequota_redis_may_evict"), 1.0);
+    let good = RedisServer::start();
+    let world = World::with(&good).await;
+    assert_eq!(world.metric("edgequota_redis_may_evict"), 0.0);
+}

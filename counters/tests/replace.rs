@@ -1,0 +1,316 @@
+//! Connections are replaced without a lost decision.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use edgequota_counters::{Refusal, Verdict};
+use edgequota_policy::{GoDuration, Limit, limit::FailurePolicy};
+use secrecy::SecretString;
+
+use crate::{
+    support::{
+        asks::{ask, limit},
+        eventually, pause,
+        server::RedisServer,
+        world::{World, by_store, settings},
+    },
+    trouble::client_ids,
+};
+
+fn strict(burst: u64) -> Limit {
+    limit("default", burst, FailurePolicy::FailClosed)
+}
+
+/// Decides without a break until stopped; counts what the store did not decide.
+struct Traffic {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<(usize, usize)>,
+    done: Arc<AtomicUsize>,
+}
+
+impl Traffic {
+    fn start(world: &World, subject: &str) -> Traffic {
+        let (stop, done) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let (decider, asks) = (world.decider.clone(), [ask(strict(1_000_000), subject)]);
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&done));
+        let task = tokio::spawn(async move {
+            let (mut all, mut lost) = (0, 0);
+            while !stopped.load(Ordering::Relaxed) {
+                all += 1;
+                lost += usize::from(!by_store(&decider.spend(&asks).await.verdict));
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            (all, lost)
+        });
+        Traffic { stop, task, done }
+    }
+
+    async fn some(&self) {
+        let before = self.done.load(Ordering::Relaxed);
+        eventually("traffic flows", || async {
+            self.done.load(Ordering::Relaxed) > before + 50
+        })
+        .await;
+    }
+
+    async fn end(self) -> (usize, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.expect("the traffic ends")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_settings_move_to_a_new_server_without_a_lost_call() {
+    let (first, second) = (RedisServer::start(), RedisServer::start());
+    let world = World::with(&first).await;
+    let traffic = Traffic::start(&world, "acme");
+    traffic.some().await;
+    world.edit(|redis| redis.endpoints = vec![second.address()]);
+    eventually("the new server counts", || async {
+        second.int(&["EXISTS", "rl:edgequota:acme"]) == 1
+    })
+    .await;
+    eventually("the old connections end", || async {
+        client_ids(&first).is_empty()
+    })
+    .await;
+    traffic.some().await;
+    let (all, lost) = traffic.end().await;
+    assert_eq!(lost, 0, "of {all}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_that_lead_nowhere_keep_the_old_connection() {
+    let server = RedisServer::start();
+    let world = World::with(&server).await;
+    let traffic = Traffic::start(&world, "acme");
+    world.edit(|redis| redis.endpoints = vec!["127.0.0.1:1".to_owned()]);
+    eventually("the new address was tried", || async {
+        world.counters.stats().0 > 0
+    })
+    .await;
+    traffic.some().await;
+    let (all, lost) = traffic.end().await;
+    assert_eq!(lost, 0, "of {all}");
+}
+
+#[tokio::test]
+async fn an_old_connection_is_watched_while_new_settings_lead_nowhere() {
+    let server = RedisServer::start();
+    let mut set = settings(&server);
+    set.deadline = GoDuration::new(Duration::from_millis(50));
+    let world = World::new(set).await;
+    let asks = [ask(strict(1_000_000), "acme")];
+    world.recovered(&asks[0]).await;
+    world.edit(|redis| redis.endpoints = vec!["127.0.0.1:1".to_owned()]);
+    eventually("the new address was tried", || async {
+        world.counters.stats().0 > 0
+    })
+    .await;
+    server.freeze();
+    futures_util::future::join_all((0..5).map(|_| world.decider.spend(&asks))).await;
+    assert!(!world.counters.healthy());
+    server.thaw();
+    world.recovered(&asks[0]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_loss_of_one_connection_is_covered_by_another() {
+    let server = RedisServer::start();
+    let world = World::with(&server).await;
+    let traffic = Traffic::start(&world, "acme");
+    for _ in 0..5 {
+        traffic.some().await;
+        let ids = client_ids(&server);
+        let id = ids
+            .first()
+            .and_then(|id| id.strip_prefix("id="))
+            .expect("a connection")
+            .to_owned();
+        server.run(&["CLIENT", "KILL", "ID", &id]);
+        eventually("a new one is made", || async {
+            client_ids(&server).len() == ids.len()
+        })
+        .await;
+    }
+    let (all, lost) = traffic.end().await;
+    assert_eq!(lost, 0, "of {all}");
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_ends_is_made_anew() {
+    let server = RedisServer::start();
+    let world = World::with(&server).await;
+    let before = client_ids(&server);
+    server.run(&["CLIENT", "KILL", "TYPE", "normal"]);
+    eventually("new connections", || async {
+        let now = client_ids(&server);
+        now.len() == before.len() && now.iter().all(|id| !before.contains(id))
+    })
+    .await;
+    assert!(by_store(&world.verdict(&[ask(strict(5), "acme")]).await));
+}
+
+#[tokio::test]
+async fn a_password_is_rotated_by_its_file() {
+    let server = RedisServer::start_with(&["--requirepass", "first"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("password");
+    std::fs::write(&file, "first\n").expect("written");
+    let mut set = settings(&server);
+    set.password_file = file.to_string_lossy().into_owned();
+    let world = World::new(set).await;
+    let asks = [ask(strict(1000), "acme")];
+    assert!(by_store(&world.verdict(&asks).await));
+    let mut admin = server.client_with("first");
+    let mut run = |words: &[&str]| {
+        redis::cmd(words[0])
+            .arg(&words[1..])
+            .query::<redis::Value>(&mut admin)
+            .expect("done")
+    };
+    run(&["CONFIG", "SET", "requirepass", "second"]);
+    std::fs::write(&file, "second\n").expect("written");
+    run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    eventually("connected with the new password", || async {
+        by_store(&world.verdict(&asks).await)
+    })
+    .await;
+    // And without a broken connection: the file alone makes a new one.
+    let ids = || {
+        let clients: String = redis::cmd("CLIENT")
+            .arg("LIST")
+            .query(&mut server.client_with("second"))
+            .expect("text");
+        clients
+            .lines()
+            .filter(|l| l.contains("name=edgequota-"))
+            .map(|l| l[..8].to_owned())
+            .collect::<Vec<_>>()
+    };
+    let before = ids();
+    run(&["CONFIG", "SET", "requirepass", "second"]);
+    std::fs::write(&file, "second").expect("written");
+    pause(10).await;
+    assert_eq!(ids(), before, "the line feed is no part of the secret");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_no_connection_and_is_not_shown() {
+    let server = RedisServer::start_with(&["--requirepass", "right"]);
+    let mut set = settings(&server);
+    set.password = SecretString::from("wr0ng-s3cret");
+    let world = World::new(set).await;
+    let verdict = world.verdict(&[ask(strict(5), "acme")]).await;
+    assert_eq!(
+        verdict,
+        Verdict::Refused(Refusal::Unavailable { code: 503 })
+    );
+    assert!(!format!("{:?}", world.counters).contains("wr0ng"));
+    world.edit(|redis| redis.password = SecretString::from("right"));
+    world.recovered(&ask(strict(5), "acme")).await;
+}
+
+#[tokio::test]
+async fn a_primary_that_became_a_replica_is_left_and_found_again() {
+    let server = RedisServer::start();
+    let world = World::with(&server).await;
+    let asks = [ask(strict(1000), "acme")];
+    assert!(by_store(&world.verdict(&asks).await));
+    server.run(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert_eq!(
+        world.verdict(&asks).await,
+        Verdict::Refused(Refusal::Unavailable { code: 503 })
+    );
+    assert!(world.counters.stats().2 > 0, "readonly_retries");
+    for _ in 0..200 {
+        world.verdict(&asks).await;
+    }
+    let connects = connections_received(&server);
+    for _ in 0..200 {
+        world.verdict(&asks).await;
+    }
+    assert!(
+        connections_received(&server) < connects + 20,
+        "no tight loop of connects"
+    );
+    server.run(&["REPLICAOF", "NO", "ONE"]);
+    eventually("writable again", || async {
+        by_store(&world.verdict(&asks).await)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_without_its_primary_is_left_too() {
+    let server = RedisServer::start_with(&["--replica-serve-stale-data", "no"]);
+    let world = World::with(&server).await;
+    let asks = [ask(strict(1000), "acme")];
+    server.run(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert_eq!(
+        world.verdict(&asks).await,
+        Verdict::Refused(Refusal::Unavailable { code: 503 })
+    );
+    eventually("MASTERDOWN is noticed", || async {
+        assert!(!by_store(&world.verdict(&asks).await));
+        !world.counters.healthy()
+    })
+    .await;
+    server.run(&["REPLICAOF", "NO", "ONE"]);
+    eventually("it counts again", || async {
+        by_store(&world.verdict(&asks).await)
+    })
+    .await;
+}
+
+fn connections_received(server: &RedisServer) -> u64 {
+    let info: String = redis::from_redis_value(server.run(&["INFO", "stats"])).expect("text");
+    let line = info
+        .lines()
+        .find_map(|l| l.strip_prefix("total_connections_received:"))
+        .expect("a number");
+    line.trim().parse().expect("a number")
+}
+
+#[tokio::test]
+async fn connections_end_with_the_counting() {
+    let server = RedisServer::start();
+    let world = World::with(&server).await;
+    assert!(!client_ids(&server).is_empty());
+    drop(world);
+    eventually("no connection is left", || async {
+        client_ids(&server).is_empty()
+    })
+    .await;
+}
+
+#[test]
+fn a_worker_that_ends_leaves_its_requests_to_the_others() {
+    let server = RedisServer::start();
+    let main = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let world = main.block_on(World::with(&server));
+    let worker = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let decider = worker.block_on(async { world.counters.decider(1) });
+    let asks = [ask(strict(100), "acme")];
+    worker.block_on(async {
+        world.counters.tried().await;
+        assert!(by_store(&decider.spend(&asks).await.verdict));
+    });
+    worker.shutdown_timeout(Duration::from_secs(1));
+    main.block_on(async { assert!(by_store(&decider.spend(&asks).await.verdict)) });
+}

@@ -1,0 +1,115 @@
+//! A data plane's counting beside a real server.
+
+use std::{sync::Arc, time::Duration};
+
+use edgequota_config::settings::{PeerTls, Redis, RedisMode};
+use edgequota_counters::{AllowedBy, Ask, Counters, Decider, FleetSize, Verdict};
+use edgequota_ops::metrics::Metrics;
+use edgequota_policy::GoDuration;
+use secrecy::SecretString;
+use tokio::sync::watch;
+
+use super::{eventually, server::RedisServer};
+
+/// Counting of one process.
+pub struct World {
+    pub counters: Counters,
+    pub decider: Decider,
+    pub metrics: Metrics,
+    pub fleet: FleetSize,
+    pub settings: watch::Sender<Arc<Redis>>,
+}
+
+/// Settings for a server, with a deadline that a loaded machine keeps.
+pub fn settings(server: &RedisServer) -> Redis {
+    let ms = |ms| GoDuration::new(Duration::from_millis(ms));
+    Redis {
+        endpoints: vec![server.address()],
+        mode: RedisMode::Single,
+        master_name: String::new(),
+        username: String::new(),
+        password: SecretString::default(),
+        password_file: String::new(),
+        db: 0,
+        pool_size: 3,
+        dial_timeout: ms(5000),
+        read_timeout: ms(3000),
+        write_timeout: ms(3000),
+        deadline: ms(1000),
+        sentinel_username: String::new(),
+        sentinel_password: SecretString::default(),
+        sentinel_password_file: String::new(),
+        tls: no_tls(),
+    }
+}
+
+pub fn no_tls() -> PeerTls {
+    PeerTls {
+        enabled: false,
+        cert_file: String::new(),
+        key_file: String::new(),
+        ca_file: String::new(),
+        server_name: String::new(),
+        insecure_skip_verify: false,
+    }
+}
+
+impl World {
+    /// Tried once; not necessarily connected.
+    pub async fn new(settings: Redis) -> World {
+        let metrics = Metrics::new(2);
+        let fleet = FleetSize::default();
+        let (settings, watched) = watch::channel(Arc::new(settings));
+        let counters = Counters::new(watched, &metrics, fleet.clone(), "test node");
+        let decider = counters.decider(0);
+        counters.tried().await;
+        World {
+            counters,
+            decider,
+            metrics,
+            fleet,
+            settings,
+        }
+    }
+
+    /// Connected.
+    pub async fn with(server: &RedisServer) -> World {
+        let world = World::new(settings(server)).await;
+        assert!(world.counters.ping().await, "redis answers");
+        world
+    }
+
+    pub fn edit(&self, edit: impl FnOnce(&mut Redis)) {
+        self.settings
+            .send_modify(|settings| edit(Arc::make_mut(settings)));
+    }
+
+    pub async fn verdict(&self, asks: &[Ask]) -> Verdict {
+        self.decider.spend(asks).await.verdict
+    }
+
+    /// Waits until the store decides again, without spending.
+    pub async fn recovered(&self, ask: &Ask) {
+        eventually("the store decides again", || async {
+            let looked = self.decider.look(std::slice::from_ref(ask)).await;
+            looked.limits[0].remaining.is_some()
+                && self.counters.healthy()
+                && by_store(&looked.verdict)
+        })
+        .await;
+    }
+
+    /// The value of a metric on `/metrics`.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics.render(false);
+        let line = text
+            .lines()
+            .find(|line| line.split([' ', '{']).next() == Some(name));
+        line.and_then(|line| line.rsplit(' ').next())
+            .map_or(0.0, |v| v.parse().expect("a number"))
+    }
+}
+
+pub fn by_store(verdict: &Verdict) -> bool {
+    *verdict == Verdict::Allowed(AllowedBy::Store)
+}
