@@ -3,18 +3,15 @@
 use std::time::Duration;
 
 use edgequota_counters::{AllowedBy, Decider, Refusal, Verdict};
-use edgequota_policy::{
-    Limit,
-    limit::{FailurePolicy, Mode},
-};
+use edgequota_policy::limit::{FailurePolicy, Mode};
 
 use crate::support::{
-    asks::{ask, blocked, limit},
+    asks::{Rule, ask, blocked, limit},
     server::RedisServer,
     world::{World, by_store, settings},
 };
 
-fn strict(name: &str, burst: u64) -> Limit {
+fn strict(name: &'static str, burst: u64) -> Rule {
     limit(name, burst, FailurePolicy::FailClosed)
 }
 
@@ -90,7 +87,7 @@ async fn a_blocked_subject_is_refused_without_a_call() {
         Verdict::Refused(Refusal::Blocked { limit: 1 })
     );
     assert_eq!(server.int(&["EXISTS", "rl:edgequota:mallory"]), 0);
-    let shadow = Limit {
+    let shadow = Rule {
         mode: Mode::Shadow,
         ..strict("ghost", 5)
     };
@@ -108,7 +105,7 @@ async fn of_several_refusals_the_longest_wait_is_named() {
         ask(strict("a", 4), "acme"),
         ask(strict("b", 2), "acme"),
         ask(
-            Limit {
+            Rule {
                 mode: Mode::Shadow,
                 ..strict("c", 1)
             },

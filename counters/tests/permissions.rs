@@ -1,11 +1,11 @@
 //! ACLs: the one that the docs name suffices, and a missing rule is named.
 
 use edgequota_counters::{Refusal, Verdict};
-use edgequota_policy::{Limit, limit::FailurePolicy};
+use edgequota_policy::limit::FailurePolicy;
 use secrecy::SecretString;
 
 use crate::support::{
-    asks::{ask, limit},
+    asks::{Rule, ask, limit},
     eventually,
     server::RedisServer,
     world::{World, by_store, settings},
@@ -17,7 +17,7 @@ const NEEDED: &[&str] = &[
     "+pexpire", "+ping",
 ];
 
-fn strict(name: &str) -> Limit {
+fn strict(name: &'static str) -> Rule {
     limit(name, 1000, FailurePolicy::FailClosed)
 }
 

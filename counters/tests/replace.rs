@@ -9,12 +9,12 @@ use std::{
 };
 
 use edgequota_counters::{Refusal, Verdict};
-use edgequota_policy::{GoDuration, Limit, limit::FailurePolicy};
+use edgequota_policy::{GoDuration, limit::FailurePolicy};
 use secrecy::SecretString;
 
 use crate::{
     support::{
-        asks::{ask, limit},
+        asks::{Rule, ask, limit},
         eventually, pause,
         server::RedisServer,
         world::{World, by_store, settings},
@@ -22,7 +22,7 @@ use crate::{
     trouble::client_ids,
 };
 
-fn strict(burst: u64) -> Limit {
+fn strict(burst: u64) -> Rule {
     limit("default", burst, FailurePolicy::FailClosed)
 }
 
