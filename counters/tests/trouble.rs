@@ -295,7 +295,11 @@ async fn silence_for_the_read_timeout_makes_a_new_connection() {
 }
 
 pub fn client_ids(server: &RedisServer) -> Vec<String> {
-    let clients: String = redis::from_redis_value(server.run(&["CLIENT", "LIST"])).expect("text");
+    our_ids(&redis::from_redis_value::<String>(server.run(&["CLIENT", "LIST"])).expect("text"))
+}
+
+/// Of a `CLIENT LIST`, the `id=` of our connections.
+pub fn our_ids(clients: &str) -> Vec<String> {
     let ours = clients
         .lines()
         .filter(|line| line.contains("name=edgequota-"));

@@ -8,11 +8,13 @@ use edgequota_policy::{
     limit::{FailurePolicy, Mode, Subject},
 };
 
-/// A limit to be written into a policy. It refills within an hour, so that no test sees it refill.
+/// A limit to be written into a policy. As it is made by [`limit`], it refills within an hour, so that no test sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     pub name: &'static str,
     pub burst: u64,
+    pub average: u64,
+    pub period: &'static str,
     pub mode: Mode,
     pub failure_policy: FailurePolicy,
     pub global_passthrough_rps: u64,
@@ -24,6 +26,8 @@ pub fn limit(name: &'static str, burst: u64, failure_policy: FailurePolicy) -> R
     Rule {
         name,
         burst,
+        average: burst,
+        period: "1h",
         mode: Mode::Enforce,
         failure_policy,
         global_passthrough_rps: 0,
@@ -34,7 +38,7 @@ pub fn limit(name: &'static str, burst: u64, failure_policy: FailurePolicy) -> R
 impl Rule {
     fn compiled(self) -> Arc<Limit> {
         let block = serde_json::json!({
-            "average": self.burst, "burst": self.burst, "period": "1h", "failure_code": 503,
+            "average": self.average, "burst": self.burst, "period": self.period, "failure_code": 503,
             "mode": if self.mode == Mode::Enforce { "enforce" } else { "shadow" },
             "failure_policy": match self.failure_policy {
                 FailurePolicy::PassThrough => "passThrough",

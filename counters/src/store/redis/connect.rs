@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use edgequota_config::settings::Redis;
+use edgequota_config::settings::{Redis, RedisMode};
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind,
     IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError,
@@ -20,6 +20,8 @@ use super::{LONG, MAX_IN_FLIGHT, connection::Fate, failure::Failure, probe};
 pub(super) enum ConnectError {
     #[error("redis.endpoints: {0:?} is not host:port")]
     Endpoint(String),
+    #[error("redis.mode: a change to or from single needs a restart")]
+    Mode,
     #[error("cannot read {setting}: {error}")]
     File {
         setting: &'static str,
@@ -63,7 +65,16 @@ pub(super) async fn connect(
     password: &SecretString,
     node: &str,
 ) -> Result<Made, ConnectError> {
-    let endpoint = settings.endpoints.first().cloned().unwrap_or_default();
+    if settings.mode != RedisMode::Single {
+        return Err(ConnectError::Mode);
+    }
+    let endpoint = settings
+        .endpoints
+        .first()
+        .map(String::as_str)
+        .unwrap_or_default();
+    // What stands before an `@` may be a secret; it belongs elsewhere and is shown nowhere.
+    let endpoint = endpoint.rsplit('@').next().unwrap_or_default().to_owned();
     let failed = |error: RedisError| ConnectError::Connect {
         endpoint: endpoint.clone(),
         message: error.to_string(),

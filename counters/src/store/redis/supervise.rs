@@ -1,8 +1,8 @@
 //! The task that keeps one slot supplied with a good connection.
 //!
 //! A connection is replaced when it breaks, when the server cannot count any more (READONLY, LOADING, MASTERDOWN),
-//! when nothing was received for `redis.read_timeout` with calls outstanding, and when settings, password or
-//! certificates change; in the last case the old one serves until the new one counted.
+//! when nothing was received for `redis.read_timeout` with calls outstanding, and when settings or the password file
+//! change; in the last case the old one serves until the new one counted. Certificates are read for each connection.
 
 use std::{
     sync::{Arc, atomic::Ordering},
