@@ -133,6 +133,46 @@ async fn a_rule_that_is_added_ends_the_problem() {
 }
 
 #[tokio::test]
+async fn ping_may_be_forbidden() {
+    let server = RedisServer::start();
+    let rules: Vec<&str> = NEEDED
+        .iter()
+        .copied()
+        .filter(|rule| *rule != "+ping")
+        .collect();
+    let world = world_as(&server, &rules).await;
+    assert!(world.counters.ping().await);
+    let asks = [ask(strict("default"), "acme")];
+    server.freeze();
+    futures_util::future::join_all((0..5).map(|_| world.decider.spend(&asks))).await;
+    assert!(!world.counters.healthy());
+    server.thaw();
+    world.recovered(&asks[0]).await;
+}
+
+#[tokio::test]
+async fn a_server_without_hello_is_spoken_to_in_the_old_protocol() {
+    let server =
+        RedisServer::start_with(&["--requirepass", "pass", "--rename-command", "HELLO", "\"\""]);
+    let mut set = settings(&server);
+    set.password = SecretString::from("pass");
+    let world = World::new(set).await;
+    assert!(by_store(
+        &world.verdict(&[ask(strict("default"), "acme")]).await
+    ));
+    let clients: String = redis::cmd("CLIENT")
+        .arg("LIST")
+        .query(&mut server.client_with("pass"))
+        .expect("text");
+    assert!(
+        clients
+            .lines()
+            .any(|l| l.contains("name=edgequota-") && l.contains("resp=2")),
+        "{clients}"
+    );
+}
+
+#[tokio::test]
 async fn an_evicting_server_is_shown() {
     let server = RedisServer::start_with(&["--maxmemory-policy", "allkeys-lru"]);
     let world = World::with(&server).await;

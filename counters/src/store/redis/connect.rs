@@ -77,7 +77,7 @@ pub(super) async fn connect(
     let endpoint = endpoint.rsplit('@').next().unwrap_or_default().to_owned();
     let failed = |error: RedisError| ConnectError::Connect {
         endpoint: endpoint.clone(),
-        message: error.to_string(),
+        message: without(&error.to_string(), password),
     };
     let fate = Arc::new(Fate::default());
     let mut handle =
@@ -107,7 +107,10 @@ pub(super) async fn connect(
             eviction,
         }),
         Ok(Err(failure)) => {
-            let message = crate::store::StoreError::from(failure).to_string();
+            let message = without(
+                &crate::store::StoreError::from(failure).to_string(),
+                password,
+            );
             Err(ConnectError::Probe { endpoint, message })
         }
         Err(_) => Err(ConnectError::Probe {
@@ -283,15 +286,27 @@ fn split_endpoint(endpoint: &str) -> Option<(&str, u16)> {
 }
 
 fn is_hello_refused(error: &RedisError) -> bool {
-    matches!(
+    let refused = matches!(
         error.kind(),
         ErrorKind::RESP3NotSupported | ErrorKind::Server(ServerErrorKind::NoPerm)
-    )
+    );
+    refused
+        || error
+            .detail()
+            .is_some_and(|detail| detail.starts_with("unknown command"))
+}
+
+/// A server that does not know a command repeats its arguments, the password among them.
+fn without(message: &str, password: &SecretString) -> String {
+    match password.expose_secret() {
+        "" => message.to_owned(),
+        secret => message.replace(secret, "[REDACTED]"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::split_endpoint;
+    use super::{split_endpoint, without};
 
     #[test]
     fn endpoints() {
@@ -308,5 +323,13 @@ mod tests {
         ] {
             assert_eq!(split_endpoint(text), wanted, "{text}");
         }
+    }
+
+    #[test]
+    fn a_password_that_the_server_repeats_is_not_shown() {
+        let said =
+            "unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `s3cret`";
+        assert!(!without(said, &"s3cret".into()).contains("s3cret"));
+        assert_eq!(without(said, &"".into()), said);
     }
 }
