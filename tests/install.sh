@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests and benchmarks run against: Debian's redis-server, nginx, haproxy, curl and wrk, and grpcio
+# Installs what the tests and benchmarks run against: Debian's redis-server, nginx, haproxy, curl, openssl and wrk, and grpcio
 # in a Python environment of its own. Does nothing for what is there already. No service is started.
 set -eu
 
@@ -14,6 +14,7 @@ need redis-server redis-server
 need nginx nginx
 need haproxy haproxy
 need curl curl
+need openssl openssl
 need wrk wrk
 need python3 python3
 # What crates with C code need to build.

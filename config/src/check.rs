@@ -97,12 +97,13 @@ impl Walk<'_> {
             ),
             _ => (path.to_owned(), message.into()),
         };
-        self.bad.add(&path);
-        self.problems.push(Located {
+        let problem = Located {
             place: place(self.file, at),
             path,
             message,
-        });
+        };
+        self.bad.add(&problem);
+        self.problems.push(problem);
     }
 
     fn is_full(&self) -> bool {
@@ -300,10 +301,7 @@ impl Walk<'_> {
             return;
         }
         let path = path::join(parent, &entry.key);
-        let guess = suggest::guess(&entry.key, known, parent);
-        if let Some(sibling) = guess.sibling {
-            self.bad.add(&path::join(parent, sibling));
-        }
-        self.add(&entry.at, &path, guess.message);
+        let message = suggest::guess(&entry.key, known, parent);
+        self.add(&entry.at, &path, message);
     }
 }

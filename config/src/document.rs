@@ -42,8 +42,8 @@ pub struct PolicyPart {
 }
 
 impl PolicyPart {
-    /// Whether a semantic problem is only a consequence of a structural one: the value was left out, and a rule now
-    /// misses it. It need not be reported.
+    /// Whether a semantic problem of this document is only a consequence of a structural one: its value was left out,
+    /// or stands there under a wrong name, and a rule now misses it. It need not be reported.
     pub fn explains(&self, problem: &Problem) -> bool {
         self.bad.explains(problem)
     }
@@ -157,8 +157,8 @@ impl Document {
 
     /// The policy part, structure checked, environment laid over it when given. NOT semantically checked.
     pub fn policy(&self, environment: Option<&Environment>) -> Result<PolicySpec, Problems> {
-        let part = self.policy_part(environment);
-        Problems(part.problems).into_result().map(|()| part.spec)
+        let (spec, problems) = self.policy_and_problems(environment);
+        Problems(problems).into_result().map(|()| spec)
     }
 
     /// The same, but what fits is returned beside what does not: so that semantic problems can be reported together
@@ -171,6 +171,15 @@ impl Document {
             problems: checked.problems,
             bad: checked.bad,
         }
+    }
+
+    /// [`Document::policy_part`] in pieces; pair it with [`follows`].
+    pub fn policy_and_problems(
+        &self,
+        environment: Option<&Environment>,
+    ) -> (PolicySpec, Vec<Located>) {
+        let part = self.policy_part(environment);
+        (part.spec, part.problems)
     }
 
     /// The settings part, structure and meaning checked, environment laid over it.
@@ -230,4 +239,10 @@ pub(crate) fn from_value<T: DeserializeOwned>(
             "cannot be read: wrong type or a value out of range".to_owned(),
         )
     })
+}
+
+/// Whether a problem at `path` is only a consequence of one of `structural`: its value was left out, or stands there
+/// under a wrong name, and a rule now misses it.
+pub fn follows(path: &str, structural: &[Located]) -> bool {
+    Bad::of(structural).covers(path)
 }

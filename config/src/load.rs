@@ -5,7 +5,7 @@ use std::path::Path;
 use edgequota_policy::PolicySpec;
 
 use crate::{
-    Problems, Settings, document, environment,
+    Problems, Settings, environment,
     problems::{Located, Place},
     schema::{self, Part},
     watch::read::{self, ReadError},
@@ -120,55 +120,6 @@ fn read_policy(
         (Some(part.spec.resolved()), part.problems)
     } else {
         (None, part.problems)
-    }
-}
-
-/// Lays the environment's policy variables over a policy that was put together from several files.
-pub fn policy_from_environment(
-    spec: PolicySpec,
-    env: &Environment,
-) -> Result<PolicySpec, Problems> {
-    if !environment::sets(env, Part::Policy) {
-        return Ok(spec);
-    }
-    let checked = Document::empty("environment").checked(Some(env), Part::Policy);
-    Problems(checked.problems).into_result()?;
-    // Only blocks have variables; the lists stay as they are.
-    let PolicySpec {
-        backends,
-        routes,
-        overrides,
-        ..
-    } = spec;
-    let blocks = PolicySpec {
-        backends: Vec::new(),
-        routes: Vec::new(),
-        overrides: Vec::new(),
-        ..spec
-    };
-    // The canonical form is the only one that keeps secrets.
-    let mut base = serde_json::from_slice(&blocks.canonical()).unwrap_or_default();
-    merge(&mut base, checked.value);
-    let blocks: PolicySpec = document::from_value(base)
-        .map_err(|(path, message)| Problems::whole("environment", format!("{path}: {message}")))?;
-    Ok(PolicySpec {
-        backends,
-        routes,
-        overrides,
-        ..blocks
-    })
-}
-
-fn merge(
-    base: &mut serde_json::Map<String, serde_json::Value>,
-    over: serde_json::Map<String, serde_json::Value>,
-) {
-    use serde_json::Value::Object;
-    for (key, value) in over {
-        match (base.get_mut(&key), value) {
-            (Some(Object(base)), Object(over)) => merge(base, over),
-            (_, value) => drop(base.insert(key, value)),
-        }
     }
 }
 

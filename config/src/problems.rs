@@ -41,11 +41,16 @@ pub struct Located {
     pub message: String,
 }
 
-/// `config.yaml:12:5: rate_limit.bursst: unknown key, did you mean "burst"?`, always a single line.
+/// `config.yaml:12:5: rate_limit.bursst: unknown key, did you mean "burst"?`, always a single line. A message that
+/// begins with the path is not given it twice: `config.yaml:2:3: backend.url is required`.
 impl fmt::Display for Located {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
-        if !self.path.is_empty() {
+        let begins = self
+            .message
+            .strip_prefix(&self.path)
+            .is_some_and(|rest| rest.starts_with([' ', ':', '.', '[']));
+        if !self.path.is_empty() && !begins {
             write!(f, "{}: ", one_line(&self.path))?;
         }
         f.write_str(&one_line(&self.message))
@@ -136,5 +141,63 @@ pub(crate) fn without_userinfo(value: &str) -> std::borrow::Cow<'_, str> {
     {
         Some(at) => format!("{}[REDACTED]{}", &value[..start], &value[start + at..]).into(),
         None => value.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn located(path: &str, message: &str) -> String {
+        let place = Place::File {
+            file: "c.yaml".to_owned(),
+            line: 2,
+            column: 3,
+        };
+        Located {
+            place,
+            path: path.to_owned(),
+            message: message.to_owned(),
+        }
+        .to_string()
+    }
+
+    #[test]
+    fn a_problem_is_one_line_and_names_its_path_once() {
+        assert_eq!(
+            located("a.b", "unknown key"),
+            "c.yaml:2:3: a.b: unknown key"
+        );
+        assert_eq!(
+            located("a.b", "a.b is required"),
+            "c.yaml:2:3: a.b is required"
+        );
+        assert_eq!(located("a.b", "a.b: no"), "c.yaml:2:3: a.b: no");
+        assert_eq!(
+            located("a.b", "a.bc is odd"),
+            "c.yaml:2:3: a.b: a.bc is odd"
+        );
+        assert_eq!(located("", "all wrong"), "c.yaml:2:3: all wrong");
+        assert_eq!(
+            located("a\nb", "c\n\u{1b}[0m"),
+            "c.yaml:2:3: a\\nb: c\\n\\u{1b}[0m"
+        );
+    }
+
+    #[test]
+    fn many_problems_are_cut_off_with_their_number() {
+        let one = Problems::whole("c.yaml", "x").0;
+        let many = Problems(one.iter().cycle().take(SHOWN + 7).cloned().collect()).to_string();
+        assert_eq!(many.lines().count(), SHOWN + 1);
+        assert!(many.ends_with("... and 7 more problems"));
+    }
+
+    #[test]
+    fn shown_values_are_short_and_hold_no_user_information() {
+        assert_eq!(shown("a\nb"), "\"a\\nb\"");
+        assert_eq!(shown(&"é".repeat(100)), format!("\"{}…\"", "é".repeat(64)));
+        assert_eq!(shown("http://u:p@h/x@y"), "\"http://[REDACTED]@h/x@y\"");
+        assert_eq!(shown("http://u:p/q@h"), "\"http://[REDACTED]@h\"");
+        assert_eq!(shown("http://h/x"), "\"http://h/x\"");
     }
 }

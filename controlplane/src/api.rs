@@ -43,7 +43,10 @@ pub struct ApiState {
 /// The endpoints. A wrong method is answered with 405 and `Allow`.
 pub fn router(state: ApiState) -> Router {
     Router::new()
-        .route("/v1/limits/effective", get(effective::by_query).post(effective::by_body))
+        .route(
+            "/v1/limits/effective",
+            get(effective::by_query).post(effective::by_body),
+        )
         .route("/v1/policy", get(policy::current))
         .route("/v1/policy/history", get(policy::history))
         .route("/v1/policy/validate", post(validate::validate))

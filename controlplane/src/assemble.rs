@@ -33,7 +33,11 @@ pub type File<'a> = (&'a Path, Result<&'a str, &'a str>);
 /// Puts a policy together from what was read of `target`. `environment` is laid over it.
 ///
 /// No files at all, or none with a policy in it, is refused: a policy never becomes "no limits" because a mount is empty.
-pub fn assemble(target: &Target, content: &Content, environment: &Environment) -> Result<Assembled, Problems> {
+pub fn assemble(
+    target: &Target,
+    content: &Content,
+    environment: &Environment,
+) -> Result<Assembled, Problems> {
     let files: Vec<File<'_>> = content
         .files
         .iter()
@@ -46,12 +50,19 @@ pub fn assemble(target: &Target, content: &Content, environment: &Environment) -
 }
 
 /// A document that stands alone, such as the body of a request.
-pub fn document(document: Document, environment: Option<&Environment>) -> Result<Assembled, Problems> {
+pub fn document(
+    document: Document,
+    environment: Option<&Environment>,
+) -> Result<Assembled, Problems> {
     let joined = Joined::of(vec![document], environment);
     finish(joined, environment)
 }
 
-fn single(path: &Path, file: Option<File<'_>>, environment: &Environment) -> Result<Assembled, Problems> {
+fn single(
+    path: &Path,
+    file: Option<File<'_>>,
+    environment: &Environment,
+) -> Result<Assembled, Problems> {
     let name = path.display().to_string();
     let text = match file {
         None => return Err(whole(&name, "the file does not exist")),
@@ -66,7 +77,11 @@ fn single(path: &Path, file: Option<File<'_>>, environment: &Environment) -> Res
     document(parsed, Some(environment))
 }
 
-fn directory(path: &Path, files: &[File<'_>], environment: &Environment) -> Result<Assembled, Problems> {
+fn directory(
+    path: &Path,
+    files: &[File<'_>],
+    environment: &Environment,
+) -> Result<Assembled, Problems> {
     let (mut documents, mut problems) = (Vec::new(), Vec::new());
     for (file, text) in files {
         let name = file.display().to_string();
@@ -79,7 +94,11 @@ fn directory(path: &Path, files: &[File<'_>], environment: &Environment) -> Resu
         }
     }
     if problems.is_empty() && !documents.iter().any(Document::has_policy) {
-        let found = if files.is_empty() { "there is no *.yaml file in this directory" } else { "none of the files holds a policy" };
+        let found = if files.is_empty() {
+            "there is no *.yaml file in this directory"
+        } else {
+            "none of the files holds a policy"
+        };
         problems.extend(whole(&path.display().to_string(), found).0);
     }
     problems.extend(disagreement(&documents));
@@ -98,12 +117,18 @@ fn directory(path: &Path, files: &[File<'_>], environment: &Environment) -> Resu
 
 /// Structure was checked while joining; now what it means.
 fn finish(joined: Joined, environment: Option<&Environment>) -> Result<Assembled, Problems> {
-    let Joined { spec, places, mut problems } = joined;
+    let Joined {
+        spec,
+        places,
+        mut problems,
+    } = joined;
     let meant: Vec<_> = spec
         .problems()
         .into_iter()
         // A name that stands twice was reported with both places already, and a rule may miss what was left out.
-        .filter(|p| !places.reported(&p.path) && !edgequota_config::document::follows(&p.path, &problems))
+        .filter(|p| {
+            !places.reported(&p.path) && !follows(&p.path, &problems)
+        })
         .collect();
     problems.extend(places.locate(meant, environment));
     if problems.is_empty() {
@@ -113,16 +138,34 @@ fn finish(joined: Joined, environment: Option<&Environment>) -> Result<Assembled
         return Err(Problems(problems));
     }
     let warnings = places.locate(spec.warnings(), environment);
-    Ok(Assembled { spec: spec.resolved(), warnings })
+    Ok(Assembled {
+        spec: spec.resolved(),
+        warnings,
+    })
+}
+
+/// Whether a problem at `path` is only a consequence of one of `structural`: its value was left out, and a rule now
+/// misses it.
+fn follows(path: &str, structural: &[Located]) -> bool {
+    let below =
+        |outer: &str| path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+    structural.iter().any(|problem| !problem.path.is_empty() && below(&problem.path))
 }
 
 /// If any file has a `revision`, all must have the same: separately mounted ConfigMaps arrive at different times.
 fn disagreement(documents: &[Document]) -> Vec<Located> {
     let revisions: Vec<Option<String>> = documents.iter().map(Document::revision).collect();
-    let Some((first, wanted)) = documents.iter().zip(&revisions).find_map(|(d, r)| r.as_ref().map(|r| (d, r))) else {
+    let Some((first, wanted)) = documents
+        .iter()
+        .zip(&revisions)
+        .find_map(|(d, r)| r.as_ref().map(|r| (d, r)))
+    else {
         return Vec::new();
     };
-    let others = documents.iter().zip(&revisions).filter(|(_, revision)| revision.as_ref() != Some(wanted));
+    let others = documents
+        .iter()
+        .zip(&revisions)
+        .filter(|(_, revision)| revision.as_ref() != Some(wanted));
     others
         .map(|(document, revision)| Located {
             place: match revision {
@@ -132,7 +175,9 @@ fn disagreement(documents: &[Document]) -> Vec<Located> {
             path: "revision".into(),
             message: format!(
                 "{} and {} says \"{wanted}\" ({}): nothing is published until all files agree",
-                revision.as_ref().map_or_else(|| "is missing".to_owned(), |r| format!("is \"{r}\"")),
+                revision
+                    .as_ref()
+                    .map_or_else(|| "is missing".to_owned(), |r| format!("is \"{r}\"")),
                 first.name(),
                 first.place("revision"),
             ),
@@ -151,5 +196,9 @@ fn settings_inside(document: &Document) -> Vec<Located> {
 }
 
 fn whole(name: &str, message: &str) -> Problems {
-    Problems(vec![Located { place: Place::Whole(name.to_owned()), path: String::new(), message: message.to_owned() }])
+    Problems(vec![Located {
+        place: Place::Whole(name.to_owned()),
+        path: String::new(),
+        message: message.to_owned(),
+    }])
 }

@@ -9,6 +9,9 @@ use tokio::sync::mpsc;
 
 use crate::listen::accept::Handed;
 
+/// Sockets on their way to one worker; beyond, whoever accepted them keeps them.
+const HANDED: usize = 1024;
+
 /// A counter on a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -25,16 +28,15 @@ pub(crate) struct Admission {
 #[derive(Debug)]
 struct Lane {
     connections: Padded,
-    handed: mpsc::UnboundedSender<Handed>,
+    handed: mpsc::Sender<Handed>,
 }
 
 impl Admission {
     /// For `workers` workers; the receivers are theirs, in order.
-    pub(crate) fn new(workers: usize) -> (Arc<Admission>, Vec<mpsc::UnboundedReceiver<Handed>>) {
-        // Unbounded in type only: what waits in it holds no more sockets than `max_connections` allows to be accepted.
+    pub(crate) fn new(workers: usize) -> (Arc<Admission>, Vec<mpsc::Receiver<Handed>>) {
         let (lanes, receivers) = (0..workers)
             .map(|_| {
-                let (handed, receiver) = mpsc::unbounded_channel();
+                let (handed, receiver) = mpsc::channel(HANDED);
                 (Lane { connections: Padded::default(), handed }, receiver)
             })
             .unzip();
@@ -59,10 +61,11 @@ impl Admission {
         (own > least + least / 8).then_some(index)
     }
 
-    /// Gives a socket to `worker`, which will count it.
-    pub(crate) fn hand_over(&self, worker: usize, socket: Handed) {
-        // Fails only when that worker has ended, and then the process is ending: the socket closes.
-        let _ = self.workers[worker].handed.send(socket);
+    /// Gives a socket to `worker`, which will count it; it comes back when that worker has its hands full.
+    pub(crate) fn hand_over(&self, worker: usize, socket: Handed) -> Result<(), Handed> {
+        self.workers[worker].handed.try_send(socket).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(socket) | mpsc::error::TrySendError::Closed(socket) => socket,
+        })
     }
 
     /// Open connections.

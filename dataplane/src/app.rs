@@ -1,6 +1,12 @@
 //! Builds a data plane in order: bind early, serve late, ready last.
 
-use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use edgequota_config::Settings;
@@ -116,7 +122,7 @@ impl Bound {
             };
             threads.push(workers::start(index, start)?);
         }
-        Ok(Running { shared, bearable, threads })
+        Ok(Running { shared, bearable, threads: Mutex::new(threads) })
     }
 }
 
@@ -124,7 +130,7 @@ impl Bound {
 pub struct Running {
     shared: Arc<Shared>,
     bearable: usize,
-    threads: Vec<thread::JoinHandle<()>>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
 impl Running {
@@ -151,10 +157,15 @@ impl Running {
     }
 
     /// Waits until every worker has ended, which a drain brings about.
-    pub async fn ended(self) {
-        let joined = tokio::task::spawn_blocking(move || self.threads.into_iter().for_each(|thread| drop(thread.join())));
-        // A worker that panicked has already ended the process through its watchdog.
-        let _ = joined.await;
+    pub async fn ended(&self) {
+        let mut look = tokio::time::interval(Duration::from_millis(10));
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            if self.threads.lock().unwrap_or_else(PoisonError::into_inner).iter().all(thread::JoinHandle::is_finished) {
+                return;
+            }
+        }
     }
 }
 

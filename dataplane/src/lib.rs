@@ -6,6 +6,7 @@
 pub mod app;
 pub mod follow;
 pub mod policy_slot;
+pub mod process;
 
 mod admission;
 mod body;

@@ -117,7 +117,7 @@ impl Metrics {
 #[derive(Default)]
 pub(crate) struct WorkerMetrics {
     requests: RefCell<HashMap<(&'static str, u16), Histogram>>,
-    limits: RefCell<HashMap<(Arc<str>, Mode), Rc<LimitCells>>>,
+    limits: RefCell<LimitTable>,
     tenants: RefCell<HashMap<Box<str>, Rc<TenantCells>>>,
 }
 
@@ -126,6 +126,8 @@ impl std::fmt::Debug for WorkerMetrics {
         f.write_str("WorkerMetrics")
     }
 }
+
+type LimitTable = HashMap<(Arc<str>, Mode), Rc<LimitCells>>;
 
 struct LimitCells {
     allowed: Counter,

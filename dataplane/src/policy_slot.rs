@@ -10,6 +10,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use edgequota_policy::{Policy, Snapshot, Version};
+use tokio::sync::watch;
 
 /// Where the policy in force comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +54,20 @@ pub struct InForce {
 pub struct PolicySlot {
     current: ArcSwapOption<InForce>,
     serial: AtomicU64,
+    changes: watch::Sender<u64>,
 }
 
 impl PolicySlot {
     /// Puts a policy in force. The caller is the only writer and has checked the generation.
     pub fn put(&self, next: InForce) {
         self.current.store(Some(Arc::new(next)));
-        self.serial.fetch_add(1, Ordering::Release);
+        let serial = self.serial.fetch_add(1, Ordering::Release) + 1;
+        self.changes.send_replace(serial);
+    }
+
+    /// For those that want to be told rather than look: the control side, never a request.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Changes with every [`PolicySlot::put`]; 0: nothing in force yet.

@@ -22,7 +22,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// What a worker is started with.
 pub(crate) struct Start {
     pub(crate) listener: TcpListener,
-    pub(crate) handed: mpsc::UnboundedReceiver<Handed>,
+    pub(crate) handed: mpsc::Receiver<Handed>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) caps: Arc<Caps>,
     pub(crate) counters: Counters,

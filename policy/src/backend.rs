@@ -68,12 +68,7 @@ impl Backend {
         let url = url::parse(&spec.url).ok()?;
         let prefix = prefix(url.path)?;
         let transport = &spec.transport;
-        let shown = url::Url {
-            path: &prefix,
-            query: "",
-            ..url.clone()
-        }
-        .with_port();
+        let shown = url::Url { path: &prefix, query: "", ..url.clone() }.with_port();
         Some(Backend {
             name: name.into(),
             url: shown.into(),
@@ -86,8 +81,7 @@ impl Backend {
             max_idle_conns: count(spec.max_idle_conns),
             max_conns: (spec.max_conns > 0).then(|| count(spec.max_conns)),
             idle_conn_timeout: spec.idle_conn_timeout.non_zero(),
-            max_request_body_size: (spec.max_request_body_size > 0)
-                .then_some(spec.max_request_body_size),
+            max_request_body_size: (spec.max_request_body_size > 0).then_some(spec.max_request_body_size),
             dial_timeout: transport.dial_timeout.get(),
             dial_keep_alive: transport.dial_keep_alive.non_zero(),
             expect_continue_timeout: transport.expect_continue_timeout.non_zero(),

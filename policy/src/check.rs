@@ -38,10 +38,7 @@ impl Report {
 
     /// `message` is the whole sentence.
     fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.problems.push(Problem {
-            path: path.into(),
-            message: message.into(),
-        });
+        self.problems.push(Problem { path: path.into(), message: message.into() });
     }
 
     /// The sentence is "`path` `what`".
@@ -53,10 +50,7 @@ impl Report {
 
     fn at_least(&mut self, path: &str, field: &str, value: u64, least: u64) {
         if value < least {
-            self.at(
-                format!("{path}.{field}"),
-                format_args!("must be at least {least}"),
-            );
+            self.at(format!("{path}.{field}"), format_args!("must be at least {least}"));
         }
     }
 
@@ -73,9 +67,7 @@ impl Report {
         if self.suggestions > Self::MOST_SUGGESTIONS || name.len() > 128 {
             return String::new();
         }
-        let near = known
-            .map(|other| (strsim::osa_distance(name, other), other))
-            .min();
+        let near = known.map(|other| (strsim::osa_distance(name, other), other)).min();
         match near {
             Some((distance, other)) if distance <= (name.len() / 3).max(2) => {
                 format!(", did you mean {other:?}?")

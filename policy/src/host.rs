@@ -49,9 +49,6 @@ mod tests {
         ] {
             assert_eq!(normalise_host(host), normal, "{host}");
         }
-        assert!(matches!(
-            normalise("example.com:80"),
-            Cow::Borrowed("example.com")
-        ));
+        assert!(matches!(normalise("example.com:80"), Cow::Borrowed("example.com")));
     }
 }

@@ -2,6 +2,11 @@
 //!
 //! Pure: no I/O, no clock, no async, no YAML. A [`PolicySpec`] is the written form; [`Policy::compile`] makes
 //! the immutable form that both planes use: the data plane to enforce, the control plane to explain.
+//!
+//! The way of a policy through this crate: [`spec`] (each setting declared once) -> `check` (all mistakes at once) ->
+//! [`PolicySpec::resolved`] (inheritance written out) -> [`PolicySpec::canonical`] (the wire) -> [`Policy::compile`].
+//! The way of a request: [`path`] and [`host`] (one spelling) -> [`Policy::route`] -> [`Limit::subject`] ->
+//! [`Limit::effective`] -> [`Limit::counter_key`].
 
 pub mod backend;
 mod check;

@@ -125,10 +125,7 @@ impl Effective {
     /// Where the numbers come from, last wins: `limit`, then `override[3]` when one matched.
     pub fn sources(&self) -> Vec<String> {
         let mut chain = vec!["limit".to_owned()];
-        chain.extend(
-            self.override_index
-                .map(|index| format!("override[{index}]")),
-        );
+        chain.extend(self.override_index.map(|index| format!("override[{index}]")));
         chain
     }
 }
@@ -170,16 +167,10 @@ impl Limit {
     /// Numbers for this subject: the override's, else the limit's.
     pub fn effective(&self, subject: &Subject) -> Effective {
         match self.overrides.get(&subject.raw) {
-            Some(found) => Effective {
-                numbers: found.numbers,
-                blocked: found.blocked,
-                override_index: Some(found.index),
-            },
-            None => Effective {
-                numbers: self.numbers,
-                blocked: false,
-                override_index: None,
-            },
+            Some(found) => {
+                Effective { numbers: found.numbers, blocked: found.blocked, override_index: Some(found.index) }
+            }
+            None => Effective { numbers: self.numbers, blocked: false, override_index: None },
         }
     }
     /// Writes the counter's key in the store: `rl:edgequota:<subject>` or `{rl:edgequota:<subject>}:<limit>`. The braces

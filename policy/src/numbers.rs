@@ -45,10 +45,7 @@ impl Numbers {
             return refuse("average, burst and period must be more than 0".into());
         }
         if !period.subsec_nanos().is_multiple_of(1_000) {
-            return refuse(format!(
-                "period {} is not a whole number of microseconds",
-                GoDuration::new(period)
-            ));
+            return refuse(format!("period {} is not a whole number of microseconds", GoDuration::new(period)));
         }
         let Ok(period_us) = u64::try_from(period.as_micros()) else {
             return refuse("period is too long".into());
@@ -60,10 +57,7 @@ impl Numbers {
                 GoDuration::new(period)
             ));
         }
-        match TICKS
-            .iter()
-            .find_map(|tick| with_tick(average, burst, period_us, *tick))
-        {
+        match TICKS.iter().find_map(|tick| with_tick(average, burst, period_us, *tick)) {
             Some(numbers) => Ok(numbers),
             None => refuse(unrepresentable(average, burst, period, period_us)),
         }
@@ -71,8 +65,7 @@ impl Numbers {
 
     /// burst / rate, rounded up to a microsecond.
     pub fn time_to_full(&self) -> Duration {
-        let us = (u128::from(self.burst) * u128::from(self.period_us))
-            .div_ceil(u128::from(self.average.max(1)));
+        let us = (u128::from(self.burst) * u128::from(self.period_us)).div_ceil(u128::from(self.average.max(1)));
         Duration::from_micros(u64::try_from(us).unwrap_or(u64::MAX))
     }
 }
@@ -85,14 +78,7 @@ fn with_tick(average: u64, burst: u64, period_us: u64, tick_us: u64) -> Option<N
     let common = gcd(average, ticks);
     let (grains_per_token, grains_per_tick) = (ticks / common, average / common);
     let most = u128::from(burst) * u128::from(grains_per_token) + u128::from(grains_per_tick);
-    (most < EXACT).then_some(Numbers {
-        average,
-        burst,
-        period_us,
-        tick_us,
-        grains_per_token,
-        grains_per_tick,
-    })
+    (most < EXACT).then_some(Numbers { average, burst, period_us, tick_us, grains_per_token, grains_per_tick })
 }
 
 fn unrepresentable(average: u64, burst: u64, period: Duration, period_us: u64) -> String {
@@ -129,52 +115,32 @@ mod tests {
     #[test]
     fn a_hundred_a_second_counts_in_microseconds() {
         let n = Numbers::new(100, 50, secs(1)).unwrap();
-        assert_eq!(
-            (n.tick_us, n.grains_per_token, n.grains_per_tick),
-            (1, 10_000, 1)
-        );
+        assert_eq!((n.tick_us, n.grains_per_token, n.grains_per_tick), (1, 10_000, 1));
         assert_eq!(n.time_to_full(), Duration::from_millis(500));
     }
 
     #[test]
     fn a_rate_above_one_a_microsecond_is_exact() {
         let n = Numbers::new(3_000_000_000, 10, secs(1)).unwrap();
-        assert_eq!(
-            (n.tick_us, n.grains_per_token, n.grains_per_tick),
-            (1, 1, 3_000)
-        );
+        assert_eq!((n.tick_us, n.grains_per_token, n.grains_per_tick), (1, 1, 3_000));
     }
 
     #[test]
     fn a_billion_a_month_counts_in_microseconds() {
         let n = Numbers::new(1_000_000_000, 1_000_000_000, secs(30 * 86_400)).unwrap();
-        assert_eq!(
-            (n.tick_us, n.grains_per_token, n.grains_per_tick),
-            (1, 2_592, 1)
-        );
+        assert_eq!((n.tick_us, n.grains_per_token, n.grains_per_tick), (1, 2_592, 1));
     }
 
     #[test]
     fn a_coprime_billion_a_month_falls_back_to_seconds() {
         let n = Numbers::new(999_999_937, 1_000_000_000, secs(30 * 86_400)).unwrap();
-        assert_eq!(
-            (n.tick_us, n.grains_per_token, n.grains_per_tick),
-            (1_000_000, 2_592_000, 999_999_937)
-        );
+        assert_eq!((n.tick_us, n.grains_per_token, n.grains_per_tick), (1_000_000, 2_592_000, 999_999_937));
     }
 
     #[test]
     fn a_tick_that_does_not_divide_the_period_is_not_used() {
-        let error = Numbers::new(
-            999_999_937,
-            1_000_000_000,
-            Duration::from_micros(86_400_000_001),
-        )
-        .unwrap_err();
-        assert!(
-            error.to_string().contains("no coarser step divides it"),
-            "{error}"
-        );
+        let error = Numbers::new(999_999_937, 1_000_000_000, Duration::from_micros(86_400_000_001)).unwrap_err();
+        assert!(error.to_string().contains("no coarser step divides it"), "{error}");
         let n = Numbers::new(999_983, 100_000_000, Duration::from_millis(86_400_001)).unwrap();
         assert_eq!(n.tick_us, 1_000);
     }
@@ -189,10 +155,7 @@ mod tests {
             (1, 2, secs(5 * 365 * 86_400 / 2 + 1)),
             (1, u64::MAX, Duration::MAX),
         ] {
-            assert!(
-                Numbers::new(average, burst, period).is_err(),
-                "{average} {burst} {period:?}"
-            );
+            assert!(Numbers::new(average, burst, period).is_err(), "{average} {burst} {period:?}");
         }
         assert!(Numbers::new(1, 2, secs(5 * 365 * 86_400 / 2)).is_ok());
     }

@@ -87,8 +87,7 @@ fn is_normal(bytes: &[u8]) -> Result<bool, PathError> {
             Class::Dot => {}
             Class::Percent => {
                 let octet = escaped(&bytes[at..])?;
-                let upper =
-                    !bytes[at + 1].is_ascii_lowercase() && !bytes[at + 2].is_ascii_lowercase();
+                let upper = !bytes[at + 1].is_ascii_lowercase() && !bytes[at + 2].is_ascii_lowercase();
                 normal &= upper && !is_unreserved(octet);
                 at += 2;
             }
@@ -102,10 +101,7 @@ fn is_normal(bytes: &[u8]) -> Result<bool, PathError> {
 
 /// Whether what follows a slash is another slash, or `.` or `..` as a whole segment.
 fn starts_dot_or_empty_segment(rest: &[u8]) -> bool {
-    matches!(
-        rest,
-        [b'/', ..] | [b'.'] | [b'.', b'/', ..] | [b'.', b'.'] | [b'.', b'.', b'/', ..]
-    )
+    matches!(rest, [b'/', ..] | [b'.'] | [b'.', b'/', ..] | [b'.', b'.'] | [b'.', b'.', b'/', ..])
 }
 
 /// The octet of the escape that `bytes` begin with.
@@ -253,14 +249,7 @@ mod tests {
 
     #[test]
     fn a_normal_path_is_borrowed() {
-        for path in [
-            "/",
-            "/v1/search/items",
-            "/.well-known/acme",
-            "/a%20b",
-            "/a/..b/c.",
-            "/x/",
-        ] {
+        for path in ["/", "/v1/search/items", "/.well-known/acme", "/a%20b", "/a/..b/c.", "/x/"] {
             assert!(matches!(normalise(path), Ok(Cow::Borrowed(_))), "{path}");
         }
     }

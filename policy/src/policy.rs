@@ -33,12 +33,7 @@ struct Target {
 
 impl Target {
     fn matched(&self, why: MatchedBy) -> Matched<'_> {
-        Matched {
-            route: self.route.as_ref(),
-            backend: &self.backend,
-            limits: &self.limits,
-            why,
-        }
+        Matched { route: self.route.as_ref(), backend: &self.backend, limits: &self.limits, why }
     }
 }
 
@@ -59,11 +54,7 @@ impl Policy {
         {
             return Some(target.matched(why));
         }
-        let why = MatchedBy {
-            host: "default",
-            path: "any",
-            conditions: 0,
-        };
+        let why = MatchedBy { host: "default", path: "any", conditions: 0 };
         self.fallback.as_ref().map(|target| target.matched(why))
     }
     /// All limits, for metrics and the API; the default one first. Disabled ones are absent.
@@ -72,9 +63,7 @@ impl Policy {
     }
     /// The default limit; None when it is off.
     pub fn default_limit(&self) -> Option<&Arc<Limit>> {
-        self.limits
-            .first()
-            .filter(|limit| &*limit.name == crate::spec::DEFAULT)
+        self.limits.first().filter(|limit| &*limit.name == crate::spec::DEFAULT)
     }
     /// A limit by name: `default`, `search-api`, `search-api/per-day`.
     pub fn limit(&self, name: &str) -> Option<&Arc<Limit>> {
@@ -86,9 +75,7 @@ impl Policy {
     }
     /// Names of the routes, in the order they are written.
     pub fn route_names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.routes
-            .iter()
-            .filter_map(|target| target.route.as_ref())
+        self.routes.iter().filter_map(|target| target.route.as_ref())
     }
     /// `rate_limit.max_tenant_labels`.
     pub fn max_tenant_labels(&self) -> usize {

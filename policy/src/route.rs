@@ -1,5 +1,6 @@
 //! Compiled routing.
 
+pub(crate) mod choices;
 pub(crate) mod condition;
 pub(crate) mod overlap;
 pub(crate) mod pattern;

@@ -63,20 +63,14 @@ impl Version {
         let (generation, short) = text.split_once('-')?;
         let is_short = short.len() == 8 && short.bytes().all(|b| b.is_ascii_hexdigit());
         let is_number = !generation.is_empty() && generation.bytes().all(|b| b.is_ascii_digit());
-        (is_short && is_number)
-            .then(|| generation.parse().ok().map(|g| (g, short)))
-            .flatten()
+        (is_short && is_number).then(|| generation.parse().ok().map(|g| (g, short))).flatten()
     }
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-", self.generation)?;
-        self.hash
-            .0
-            .iter()
-            .take(4)
-            .try_for_each(|b| write!(f, "{b:02x}"))
+        self.hash.0.iter().take(4).try_for_each(|b| write!(f, "{b:02x}"))
     }
 }
 
@@ -101,10 +95,7 @@ mod tests {
     #[test]
     fn a_hash_reads_back_from_hex() {
         let hash = Hash::of(b"{}");
-        assert_eq!(
-            hash.to_string(),
-            "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
-        );
+        assert_eq!(hash.to_string(), "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a");
         assert_eq!(Hash::from_hex(&hash.to_string()), Some(hash));
         assert_eq!(Hash::from_hex(&hash.to_string().to_uppercase()), Some(hash));
         assert_eq!(Hash::from_hex("44"), None);
@@ -113,26 +104,11 @@ mod tests {
 
     #[test]
     fn a_version_shows_generation_and_short_hash() {
-        let version = Version {
-            generation: 1_763_990_000_123,
-            hash: Hash::of(b"{}"),
-        };
+        let version = Version { generation: 1_763_990_000_123, hash: Hash::of(b"{}") };
         assert_eq!(version.to_string(), "1763990000123-44136fa3");
-        assert_eq!(
-            Version::parse_parts(&version.to_string()),
-            Some((1_763_990_000_123, "44136fa3"))
-        );
+        assert_eq!(Version::parse_parts(&version.to_string()), Some((1_763_990_000_123, "44136fa3")));
         assert_eq!(version.hash.short(), "44136fa3");
-        for text in [
-            "",
-            "1",
-            "1-",
-            "1-44136fa",
-            "x-44136fa3",
-            "1-44136fag",
-            "+1-44136fa3",
-            "-44136fa3",
-        ] {
+        for text in ["", "1", "1-", "1-44136fa", "x-44136fa3", "1-44136fag", "+1-44136fa3", "-44136fa3"] {
             assert_eq!(Version::parse_parts(text), None, "{text}");
         }
     }

@@ -23,12 +23,14 @@ pub use self::{
     route::{HeaderMatchSpec, MatchSpec, OverrideSpec, RouteSpec},
     secret::{REDACTED, Secret},
     services::{
-        AuthHttpSpec, AuthSpec, CircuitBreakerSpec, EventsGrpcSpec, EventsHttpSpec, EventsSpec,
-        EventsTlsSpec, ExternalSpec, GrpcEndpointSpec, GrpcTlsSpec, HeaderFilterSpec,
-        HttpEndpointSpec,
+        AuthHttpSpec, AuthSpec, CircuitBreakerSpec, EventsGrpcSpec, EventsHttpSpec, EventsSpec, EventsTlsSpec,
+        ExternalSpec, GrpcEndpointSpec, GrpcTlsSpec, HeaderFilterSpec, HttpEndpointSpec,
     },
 };
-use crate::{Problem, check, snapshot::Hash};
+use crate::{
+    Problem, check,
+    snapshot::{Hash, MAX_PLAIN},
+};
 pub use crate::{
     backend::BackendProtocol,
     limit::{Accuracy, FailurePolicy, HeaderStyle},
@@ -38,15 +40,7 @@ pub use crate::{
 pub const DEFAULT: &str = "default";
 
 /// The top-level keys of a policy, in the order they are written.
-pub const POLICY_KEYS: [&str; 7] = [
-    "backend",
-    "backends",
-    "routes",
-    "overrides",
-    "rate_limit",
-    "auth",
-    "events",
-];
+pub const POLICY_KEYS: [&str; 7] = ["backend", "backends", "routes", "overrides", "rate_limit", "auth", "events"];
 
 written! {
     /// A policy: backends, routes, limits, overrides, auth, events.
@@ -93,21 +87,18 @@ impl PolicySpec {
         // Writing strings, numbers and string-keyed maps into memory has no way to fail.
         serde_json::to_vec(&Wire(&*lean)).unwrap_or_default()
     }
-    /// Reads canonical bytes; an unknown field is an error (`unsupported`). The result is resolved.
+    /// Reads canonical bytes, at most [`MAX_PLAIN`]; an unknown field is an error (`unsupported`). The result is resolved.
     pub fn from_canonical(bytes: &[u8]) -> Result<PolicySpec, Problem> {
+        if bytes.len() > MAX_PLAIN {
+            return Err(Problem { path: String::new(), message: format!("larger than {} MiB", MAX_PLAIN >> 20) });
+        }
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         let spec: PolicySpec = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
             let path = error.path().to_string();
             let message = error.into_inner().to_string();
-            Problem {
-                path: if path == "." { String::new() } else { path },
-                message,
-            }
+            Problem { path: if path == "." { String::new() } else { path }, message }
         })?;
-        reader.end().map_err(|error| Problem {
-            path: String::new(),
-            message: error.to_string(),
-        })?;
+        reader.end().map_err(|error| Problem { path: String::new(), message: error.to_string() })?;
         Ok(spec.resolved())
     }
     /// Whether a secret stands in it literally (not `{env}` or `{file}`): a header of the events receiver, or an

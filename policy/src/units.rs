@@ -55,10 +55,7 @@ impl FromStr for GoDuration {
     type Err = DurationError;
 
     fn from_str(text: &str) -> Result<Self, DurationError> {
-        parse(text).map_err(|reason| DurationError {
-            value: text.chars().take(64).collect(),
-            reason,
-        })
+        parse(text).map_err(|reason| DurationError { value: text.chars().take(64).collect(), reason })
     }
 }
 
@@ -89,20 +86,15 @@ fn parse(text: &str) -> Result<GoDuration, &'static str> {
 
 /// One `<number><unit>`: its nanoseconds, and what follows.
 fn term(text: &str) -> Result<(u128, &str), &'static str> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .ok_or("the unit is missing (ns, us, ms, s, m, h)")?;
+    let end =
+        text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or("the unit is missing (ns, us, ms, s, m, h)")?;
     let (number, tail) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
         return Err(HOW);
     }
     let (unit, tail) = unit(tail)?;
-    let whole: u128 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse::<u64>().map_err(|_| TOO_LONG)?.into()
-    };
+    let whole: u128 = if whole.is_empty() { 0 } else { whole.parse::<u64>().map_err(|_| TOO_LONG)?.into() };
     let mut nanos = whole * unit;
     // Like Go, digits below a nanosecond are cut off.
     let mut scale = unit;
@@ -240,35 +232,17 @@ mod tests {
             ("0.333m", 19_980_000_000),
             ("168h", 604_800_000_000_000),
         ] {
-            assert_eq!(
-                text.parse::<GoDuration>().unwrap().get().as_nanos(),
-                nanos,
-                "{text}"
-            );
+            assert_eq!(text.parse::<GoDuration>().unwrap().get().as_nanos(), nanos, "{text}");
         }
     }
 
     #[test]
     fn refuses_what_go_refuses_and_names_the_value() {
-        for text in [
-            "5",
-            "-1s",
-            "s",
-            "1x",
-            "1.2.3s",
-            ".s",
-            "1 s",
-            "1d",
-            "+",
-            "9999999h",
-            "99999999999999999999s",
-            "1s5",
-        ] {
+        for text in
+            ["5", "-1s", "s", "1x", "1.2.3s", ".s", "1 s", "1d", "+", "9999999h", "99999999999999999999s", "1s5"]
+        {
             let error = text.parse::<GoDuration>().unwrap_err().to_string();
-            assert!(
-                error.starts_with(&format!("invalid duration {text:?}")),
-                "{error}"
-            );
+            assert!(error.starts_with(&format!("invalid duration {text:?}")), "{error}");
         }
     }
 
@@ -286,25 +260,14 @@ mod tests {
             (480_000_000_001, "8m0.000000001s"),
             (3_600_000_000_000, "1h0m0s"),
         ] {
-            assert_eq!(
-                GoDuration::new(Duration::from_nanos(nanos)).to_string(),
-                text
-            );
+            assert_eq!(GoDuration::new(Duration::from_nanos(nanos)).to_string(), text);
         }
     }
 
     #[test]
     fn an_integer_other_than_zero_lacks_its_unit() {
-        assert_eq!(
-            serde_json::from_str::<GoDuration>("0").unwrap(),
-            GoDuration::ZERO
-        );
-        assert!(
-            serde_json::from_str::<GoDuration>("5")
-                .unwrap_err()
-                .to_string()
-                .contains("unit is missing")
-        );
+        assert_eq!(serde_json::from_str::<GoDuration>("0").unwrap(), GoDuration::ZERO);
+        assert!(serde_json::from_str::<GoDuration>("5").unwrap_err().to_string().contains("unit is missing"));
     }
 
     proptest! {

@@ -18,19 +18,12 @@ fn with(pairs: &[(&str, Value)]) -> PolicySpec {
 }
 
 fn found(pairs: &[(&str, Value)]) -> Vec<(String, String)> {
-    with(pairs)
-        .problems()
-        .into_iter()
-        .map(|p| (p.path, p.message))
-        .collect()
+    with(pairs).problems().into_iter().map(|p| (p.path, p.message)).collect()
 }
 
 #[track_caller]
 fn refused(path: &str, value: Value, place: &str, message: &str) {
-    assert_eq!(
-        found(&[(path, value)]),
-        [(place.to_owned(), message.to_owned())]
-    );
+    assert_eq!(found(&[(path, value)]), [(place.to_owned(), message.to_owned())]);
 }
 
 #[test]
@@ -41,36 +34,18 @@ fn a_plain_policy_has_no_problems() {
 
 #[test]
 fn the_backend_url() {
-    refused(
-        "backend.url",
-        json!(""),
-        "backend.url",
-        "backend.url is required",
-    );
+    refused("backend.url", json!(""), "backend.url", "backend.url is required");
     for (url, reason) in [
         ("b:8080", "scheme and host are required"),
         ("http://", "scheme and host are required"),
         ("ftp://b", "the scheme must be http, https, ws or wss"),
-        (
-            "http://b:70000",
-            "the port must be a number from 1 to 65535",
-        ),
+        ("http://b:70000", "the port must be a number from 1 to 65535"),
         ("http://b/%2f", "the path is not valid"),
     ] {
-        refused(
-            "backend.url",
-            json!(url),
-            "backend.url",
-            &format!("invalid backend.url {url:?}: {reason}"),
-        );
+        refused("backend.url", json!(url), "backend.url", &format!("invalid backend.url {url:?}: {reason}"));
     }
     let found = found(&[("backend.url", json!("http://user:hunter2@b"))]);
-    assert!(
-        found[0]
-            .1
-            .starts_with("invalid backend.url: user information"),
-        "{found:?}"
-    );
+    assert!(found[0].1.starts_with("invalid backend.url: user information"), "{found:?}");
     assert!(!format!("{found:?}").contains("hunter2"));
 }
 
@@ -78,26 +53,12 @@ fn the_backend_url() {
 fn a_default_backend_is_needed_unless_every_route_names_one() {
     let backends = ("backends", json!([{ "name": "s", "url": "http://s" }]));
     let all = json!([{ "name": "r", "backend": "s" }]);
-    assert_eq!(
-        found(&[
-            ("backend.url", json!("")),
-            backends.clone(),
-            ("routes", all)
-        ]),
-        []
-    );
-    let some =
-        json!([{ "name": "r", "match": { "path_exact": "/" }, "backend": "s" }, { "name": "q" }]);
+    assert_eq!(found(&[("backend.url", json!("")), backends.clone(), ("routes", all)]), []);
+    let some = json!([{ "name": "r", "match": { "path_exact": "/" }, "backend": "s" }, { "name": "q" }]);
     let problems = found(&[("backend.url", json!("")), backends, ("routes", some)]);
     assert_eq!(problems[0].1, "backend.url is required");
     let external = json!({ "enabled": true, "http": { "url": "http://limits" } });
-    assert_eq!(
-        found(&[
-            ("backend.url", json!("")),
-            ("rate_limit.external", external)
-        ]),
-        []
-    );
+    assert_eq!(found(&[("backend.url", json!("")), ("rate_limit.external", external)]), []);
 }
 
 #[test]
@@ -109,10 +70,7 @@ fn further_backends() {
         { "name": "x", "url": "http://a", "tls": { "cert_file": "/c" }, "transport": { "dial_timeout": "0s", "dns_refresh": "0s" } },
         { "name": "y", "url": "http://a", "url_policy": { "allowed_schemes": ["HTTPS", "ftp"] } }
     ]);
-    let messages: Vec<String> = found(&[("backends", backends)])
-        .into_iter()
-        .map(|(_, message)| message)
-        .collect();
+    let messages: Vec<String> = found(&[("backends", backends)]).into_iter().map(|(_, message)| message).collect();
     assert_eq!(
         messages,
         [
@@ -130,41 +88,21 @@ fn further_backends() {
 
 #[test]
 fn the_default_limit() {
-    refused(
-        "rate_limit.average",
-        json!(-1),
-        "rate_limit.average",
-        "rate_limit.average must be >= 0",
-    );
-    refused(
-        "rate_limit.period",
-        json!("0s"),
-        "rate_limit.period",
-        "rate_limit.period must be more than 0",
-    );
+    refused("rate_limit.average", json!(-1), "rate_limit.average", "rate_limit.average must be >= 0");
+    refused("rate_limit.period", json!("0s"), "rate_limit.period", "rate_limit.period must be more than 0");
     for code in [399, 600, -1, 70_000] {
         let message = format!("invalid rate_limit.failure_code {code}: must be 400 to 599");
-        refused(
-            "rate_limit.failure_code",
-            json!(code),
-            "rate_limit.failure_code",
-            &message,
-        );
+        refused("rate_limit.failure_code", json!(code), "rate_limit.failure_code", &message);
     }
     let message = "rate_limit.key_prefix must be at most 64 of A-Z a-z 0-9 . _ - :";
-    refused(
-        "rate_limit.key_prefix",
-        json!("a{b"),
-        "rate_limit.key_prefix",
-        message,
+    refused("rate_limit.key_prefix", json!("a{b"), "rate_limit.key_prefix", message);
+    let numbers =
+        found(&[("rate_limit.average", json!(999_999_937)), ("rate_limit.burst", json!(9_999_999_999_999_999_i64))]);
+    assert!(
+        numbers[0]
+            .1
+            .starts_with("rate_limit: 999999937 per 1s with a burst of 9999999999999999 cannot be counted exactly")
     );
-    let numbers = found(&[
-        ("rate_limit.average", json!(999_999_937)),
-        ("rate_limit.burst", json!(9_999_999_999_999_999_i64)),
-    ]);
-    assert!(numbers[0].1.starts_with(
-        "rate_limit: 999999937 per 1s with a burst of 9999999999999999 cannot be counted exactly"
-    ));
     assert_eq!(found(&[("rate_limit.burst", json!(-5))]), []);
 }
 
@@ -181,10 +119,7 @@ fn key_strategies() {
     });
     let found = found(&[(place, key)]);
     assert_eq!(
-        found
-            .iter()
-            .map(|(_, message)| message.as_str())
-            .collect::<Vec<_>>(),
+        found.iter().map(|(_, message)| message.as_str()).collect::<Vec<_>>(),
         [
             "rate_limit.key_strategy.header_name must be a header name",
             "rate_limit.key_strategy.trusted_proxies[2]: invalid trusted_proxies CIDR \"10.0.0.0/33\": write 10.0.0.0/8 or 10.0.0.1",
@@ -211,10 +146,7 @@ fn limits_of_routes() {
             { "average": 1, "period": "3h" }
         ]
     }]);
-    let messages: Vec<String> = found(&[("routes", routes)])
-        .into_iter()
-        .map(|(_, message)| message)
-        .collect();
+    let messages: Vec<String> = found(&[("routes", routes)]).into_iter().map(|(_, message)| message).collect();
     assert_eq!(
         messages,
         [
@@ -232,7 +164,8 @@ fn limits_of_routes() {
 
 #[test]
 fn overrides() {
-    let routes = json!([{ "name": "search", "rate_limit": { "average": 20 }, "limits": [{ "name": "per-day", "average": 5 }] }]);
+    let routes =
+        json!([{ "name": "search", "rate_limit": { "average": 20 }, "limits": [{ "name": "per-day", "average": 5 }] }]);
     let overrides = json!([
         { "keys": [], "average": 5 },
         { "keys": ["a", ""], "average": 5 },
@@ -267,80 +200,42 @@ fn overrides() {
 }
 
 #[test]
+fn an_override_for_a_route_without_a_limit_of_its_own_is_told_so() {
+    let routes = ("routes", json!([{ "name": "r" }]));
+    let problems = found(&[routes, ("overrides", json!([{ "keys": ["a"], "limit": "r", "average": 1 }]))]);
+    let message = "overrides[0].limit: unknown limit \"r\": this route has no rate_limit of its own, so the default limit applies to it";
+    assert_eq!(problems, [("overrides[0].limit".to_owned(), message.to_owned())]);
+}
+
+#[test]
 fn an_override_of_a_limit_that_is_off_is_not_ignored_in_silence() {
     let overrides = json!([{ "keys": ["10.0.0.1"], "block": true }]);
-    let problems = found(&[
-        ("rate_limit.average", json!(0)),
-        ("overrides", overrides.clone()),
-    ]);
+    let problems = found(&[("rate_limit.average", json!(0)), ("overrides", overrides.clone())]);
     assert_eq!(problems[0].0, "overrides[0].limit");
-    assert!(
-        problems[0].1.contains("rate_limit.average is 0"),
-        "{problems:?}"
-    );
-    let off = [
-        ("rate_limit.average", json!(0)),
-        ("rate_limit.mode", json!("disabled")),
-        ("overrides", overrides),
-    ];
+    assert!(problems[0].1.contains("rate_limit.average is 0"), "{problems:?}");
+    let off = [("rate_limit.average", json!(0)), ("rate_limit.mode", json!("disabled")), ("overrides", overrides)];
     assert_eq!(found(&off), []);
     assert!(Policy::compile(&with(&off)).is_ok());
 }
 
 #[test]
 fn services() {
-    refused(
-        "auth.enabled",
-        json!(true),
-        "auth",
-        "auth.http.url or auth.grpc.address is required",
-    );
-    refused(
-        "events.enabled",
-        json!(true),
-        "events",
-        "events.http.url or events.grpc.address is required",
-    );
+    refused("auth.enabled", json!(true), "auth", "auth.http.url or auth.grpc.address is required");
+    refused("events.enabled", json!(true), "events", "events.http.url or events.grpc.address is required");
     let message = "rate_limit.external requires http.url or grpc.address";
-    refused(
-        "rate_limit.external.enabled",
-        json!(true),
-        "rate_limit.external",
-        message,
-    );
-    let both =
-        json!({ "enabled": true, "http": { "url": "http://a" }, "grpc": { "address": "a:1" } });
+    refused("rate_limit.external.enabled", json!(true), "rate_limit.external", message);
+    let both = json!({ "enabled": true, "http": { "url": "http://a" }, "grpc": { "address": "a:1" } });
     let message = "auth.http.url and auth.grpc.address exclude each other: keep one of them";
     refused("auth", both, "auth", message);
-    refused(
-        "auth.grpc.address",
-        json!("http://a"),
-        "auth.grpc.address",
-        "auth.grpc.address must be host:port",
-    );
-    refused(
-        "auth.grpc.address",
-        json!("a"),
-        "auth.grpc.address",
-        "auth.grpc.address must be host:port",
-    );
+    refused("auth.grpc.address", json!("http://a"), "auth.grpc.address", "auth.grpc.address must be host:port");
+    refused("auth.grpc.address", json!("a"), "auth.grpc.address", "auth.grpc.address must be host:port");
     let message = "invalid events.http.url \"wss://a\": the scheme must be http or https";
-    refused(
-        "events.http.url",
-        json!("wss://a"),
-        "events.http.url",
-        message,
-    );
+    refused("events.http.url", json!("wss://a"), "events.http.url", message);
     let breaker = json!({ "enabled": true, "http": { "url": "http://a" }, "circuit_breaker": { "threshold": 0 } });
     let message = "auth.circuit_breaker.threshold must be at least 1";
     refused("auth", breaker, "auth.circuit_breaker.threshold", message);
     let message = "auth.header_filter.deny_list[0] must be a header name";
-    refused(
-        "auth.header_filter.deny_list",
-        json!(["a b"]),
-        "auth.header_filter.deny_list[0]",
-        message,
-    );
+    refused("auth.header_filter.deny_list", json!(["a b"]), "auth.header_filter.deny_list[0]", message);
 }
 
 #[test]
@@ -359,21 +254,12 @@ fn restricted_event_headers() {
         "Trailer",
     ] {
         let place = format!("events.http.headers.{name}");
-        let message =
-            format!("events.http.headers: {name:?} is a restricted header and cannot be set");
-        refused(
-            "events.http.headers",
-            json!({ name: "x" }),
-            &place,
-            &message,
-        );
+        let message = format!("events.http.headers: {name:?} is a restricted header and cannot be set");
+        refused("events.http.headers", json!({ name: "x" }), &place, &message);
     }
     let secret = json!({ "X-Token": "hunter2\n" });
     let found = found(&[("events.http.headers", secret)]);
-    assert_eq!(
-        found[0].1,
-        "events.http.headers.X-Token must be a header value"
-    );
+    assert_eq!(found[0].1, "events.http.headers.X-Token must be a header value");
 }
 
 #[test]
@@ -382,23 +268,11 @@ fn all_mistakes_are_reported_at_once() {
         ("backend.url", json!("")),
         ("rate_limit.average", json!(-1)),
         ("routes", json!([{ "name": "default" }])),
-        (
-            "overrides",
-            json!([{ "keys": ["a"], "limit": "x", "average": 1 }]),
-        ),
+        ("overrides", json!([{ "keys": ["a"], "limit": "x", "average": 1 }])),
         ("auth.enabled", json!(true)),
     ]);
     let places: Vec<&str> = found.iter().map(|(place, _)| place.as_str()).collect();
-    assert_eq!(
-        places,
-        [
-            "backend.url",
-            "rate_limit.average",
-            "routes[0].name",
-            "overrides[0].limit",
-            "auth"
-        ]
-    );
+    assert_eq!(places, ["backend.url", "rate_limit.average", "routes[0].name", "overrides[0].limit", "auth"]);
 }
 
 #[test]
@@ -406,10 +280,7 @@ fn what_is_not_built_does_not_compile() {
     let spec = with(&[("rate_limit.accuracy", json!("leased"))]);
     assert_eq!(spec.problems(), []);
     let problems = Policy::compile(&spec).unwrap_err();
-    assert!(
-        problems[0].message.contains("not built yet"),
-        "{problems:?}"
-    );
+    assert!(problems[0].message.contains("not built yet"), "{problems:?}");
 }
 
 #[test]
@@ -417,21 +288,11 @@ fn warnings_name_what_is_risky() {
     let spec = with(&[
         ("rate_limit.key_strategy.trusted_ip_depth", json!(-1)),
         ("events.http.auth_token", json!("hunter2")),
-        (
-            "overrides",
-            json!([{ "keys": ["10.0.0.1", "2001:db8::/64", "acme"], "average": 1 }]),
-        ),
+        ("overrides", json!([{ "keys": ["10.0.0.1", "2001:db8::/64", "acme"], "average": 1 }])),
     ]);
     let warnings = spec.warnings();
     let places: Vec<&str> = warnings.iter().map(|p| p.path.as_str()).collect();
-    assert_eq!(
-        places,
-        [
-            "rate_limit.key_strategy.trusted_ip_depth",
-            "events.http.auth_token",
-            "overrides[0].keys[2]"
-        ]
-    );
+    assert_eq!(places, ["rate_limit.key_strategy.trusted_ip_depth", "events.http.auth_token", "overrides[0].keys[2]"]);
     assert!(!format!("{warnings:?}").contains("hunter2"));
     assert_eq!(with(&[]).warnings(), []);
 }

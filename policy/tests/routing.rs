@@ -10,9 +10,7 @@ fn spec(value: Value) -> PolicySpec {
 }
 
 fn with_routes(routes: Value) -> PolicySpec {
-    spec(
-        json!({ "backend": { "url": "http://default" }, "rate_limit": { "average": 10 }, "routes": routes }),
-    )
+    spec(json!({ "backend": { "url": "http://default" }, "rate_limit": { "average": 10 }, "routes": routes }))
 }
 
 fn compiled(routes: Value) -> Policy {
@@ -20,38 +18,16 @@ fn compiled(routes: Value) -> Policy {
 }
 
 fn messages(routes: Value) -> Vec<String> {
-    with_routes(routes)
-        .problems()
-        .into_iter()
-        .map(|p| p.message)
-        .collect()
+    with_routes(routes).problems().into_iter().map(|p| p.message).collect()
 }
 
-fn route(
-    policy: &Policy,
-    method: Method,
-    host: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-) -> String {
+fn route(policy: &Policy, method: Method, host: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
-        map.append(
-            name.parse::<HeaderName>().unwrap(),
-            HeaderValue::from_str(value).unwrap(),
-        );
+        map.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
     }
-    let caller = Caller {
-        peer: "10.0.0.1".parse().unwrap(),
-        trusted_proxies: &[],
-    };
-    let request = RequestView {
-        method: &method,
-        host,
-        path,
-        headers: &map,
-        caller,
-    };
+    let caller = Caller { peer: "10.0.0.1".parse().unwrap(), trusted_proxies: &[] };
+    let request = RequestView { method: &method, host, path, headers: &map, caller };
     match policy.route(&request) {
         Some(found) => {
             let why = found.why;
@@ -75,10 +51,7 @@ fn exact_host_before_longest_wildcard_before_any() {
         { "name": "exact", "match": { "hosts": ["api.example.com"] } },
     ]));
     assert_eq!(get(&policy, "api.example.com", "/x"), "exact exact any 0");
-    assert_eq!(
-        get(&policy, "a.b.example.com", "/x"),
-        "narrow wildcard any 0"
-    );
+    assert_eq!(get(&policy, "a.b.example.com", "/x"), "narrow wildcard any 0");
     assert_eq!(get(&policy, "example.com", "/x"), "wide wildcard any 0");
     assert_eq!(get(&policy, "com", "/x"), "any any prefix 0");
     assert_eq!(get(&policy, "", "/x"), "any any prefix 0");
@@ -108,10 +81,7 @@ fn exact_path_before_longest_prefix_before_regex() {
     ] {
         assert_eq!(get(&policy, "h", path), found, "{path}");
     }
-    assert_eq!(
-        route(&policy, Method::PUT, "h", "/other", &[]),
-        "- default any 0"
-    );
+    assert_eq!(route(&policy, Method::PUT, "h", "/other", &[]), "- default any 0");
 }
 
 #[test]
@@ -126,10 +96,7 @@ fn more_conditions_first_and_a_miss_falls_through() {
     assert_eq!(ask(Method::GET, &[("x-beta", "1")]), "beta exact prefix 2");
     assert_eq!(ask(Method::GET, &[("x-beta", "2")]), "get exact prefix 1");
     // Two lines have no one value.
-    assert_eq!(
-        ask(Method::GET, &[("x-beta", "1"), ("x-beta", "1")]),
-        "get exact prefix 1"
-    );
+    assert_eq!(ask(Method::GET, &[("x-beta", "1"), ("x-beta", "1")]), "get exact prefix 1");
     // The exact host's table has nothing for POST: the table for any host has.
     assert_eq!(ask(Method::POST, &[]), "absent any prefix 1");
     assert_eq!(ask(Method::POST, &[("x-gone", "")]), "present any prefix 1");
@@ -143,26 +110,11 @@ fn a_regex_whose_conditions_fail_leaves_room_for_the_next() {
         { "name": "short", "match": { "path_regex": "/a/.*" } },
         { "name": "short-put", "match": { "path_regex": "/a/.*", "methods": ["PUT"] } },
     ]));
-    assert_eq!(
-        route(&policy, Method::PUT, "h", "/a/b/x", &[]),
-        "long any regex 1"
-    );
-    assert_eq!(
-        route(&policy, Method::POST, "h", "/a/b/x", &[]),
-        "middle any regex 1"
-    );
-    assert_eq!(
-        route(&policy, Method::GET, "h", "/a/b/x", &[]),
-        "short any regex 0"
-    );
-    assert_eq!(
-        route(&policy, Method::PUT, "h", "/a/1", &[]),
-        "short-put any regex 1"
-    );
-    assert_eq!(
-        route(&policy, Method::GET, "h", "/b/a/b", &[]),
-        "- default any 0"
-    );
+    assert_eq!(route(&policy, Method::PUT, "h", "/a/b/x", &[]), "long any regex 1");
+    assert_eq!(route(&policy, Method::POST, "h", "/a/b/x", &[]), "middle any regex 1");
+    assert_eq!(route(&policy, Method::GET, "h", "/a/b/x", &[]), "short any regex 0");
+    assert_eq!(route(&policy, Method::PUT, "h", "/a/1", &[]), "short-put any regex 1");
+    assert_eq!(route(&policy, Method::GET, "h", "/b/a/b", &[]), "- default any 0");
 }
 
 #[test]
@@ -186,38 +138,17 @@ fn without_a_default_backend_nothing_takes_the_rest() {
 fn equally_specific_routes_that_can_both_match_are_refused_by_name() {
     for (a, b) in [
         (json!({}), json!({ "hosts": ["*"] })),
-        (
-            json!({ "path_prefix": "/a" }),
-            json!({ "path_prefix": "/a/" }),
-        ),
-        (
-            json!({ "hosts": ["h", "x"] }),
-            json!({ "hosts": ["y", "H."] }),
-        ),
-        (
-            json!({ "path_exact": "/%61" }),
-            json!({ "path_exact": "/a" }),
-        ),
-        (
-            json!({ "methods": ["GET", "PUT"] }),
-            json!({ "methods": ["PUT", "POST"] }),
-        ),
-        (
-            json!({ "methods": ["GET"] }),
-            json!({ "headers": [{ "name": "a", "present": true }] }),
-        ),
-        (
-            json!({ "headers": [{ "name": "a", "exact": "1" }] }),
-            json!({ "headers": [{ "name": "b", "exact": "2" }] }),
-        ),
+        (json!({ "path_prefix": "/a" }), json!({ "path_prefix": "/a/" })),
+        (json!({ "hosts": ["h", "x"] }), json!({ "hosts": ["y", "H."] })),
+        (json!({ "path_exact": "/%61" }), json!({ "path_exact": "/a" })),
+        (json!({ "methods": ["GET", "PUT"] }), json!({ "methods": ["PUT", "POST"] })),
+        (json!({ "methods": ["GET"] }), json!({ "headers": [{ "name": "a", "present": true }] })),
+        (json!({ "headers": [{ "name": "a", "exact": "1" }] }), json!({ "headers": [{ "name": "b", "exact": "2" }] })),
         (
             json!({ "headers": [{ "name": "a", "exact": "1" }] }),
             json!({ "headers": [{ "name": "A", "present": true }] }),
         ),
-        (
-            json!({ "path_regex": "/a/.*" }),
-            json!({ "path_regex": "/.*/a" }),
-        ),
+        (json!({ "path_regex": "/a/.*" }), json!({ "path_regex": "/.*/a" })),
     ] {
         let found = messages(json!([{ "name": "one", "match": a }, { "name": "two", "match": b }]));
         assert_eq!(
@@ -234,37 +165,18 @@ fn equally_specific_routes_that_can_both_match_are_refused_by_name() {
 #[test]
 fn routes_that_exclude_each_other_are_no_conflict() {
     for (a, b) in [
-        (
-            json!({ "methods": ["GET"] }),
-            json!({ "methods": ["POST"] }),
-        ),
-        (
-            json!({ "headers": [{ "name": "a", "exact": "1" }] }),
-            json!({ "headers": [{ "name": "a", "exact": "2" }] }),
-        ),
+        (json!({ "methods": ["GET"] }), json!({ "methods": ["POST"] })),
+        (json!({ "headers": [{ "name": "a", "exact": "1" }] }), json!({ "headers": [{ "name": "a", "exact": "2" }] })),
         (
             json!({ "headers": [{ "name": "a", "exact": "1" }] }),
             json!({ "headers": [{ "name": "a", "present": false }] }),
         ),
-        (
-            json!({ "path_regex": "/a/.*" }),
-            json!({ "path_regex": "/b/.*" }),
-        ),
-        (
-            json!({ "path_regex": "/[a-z]+/a" }),
-            json!({ "path_regex": "/[a-z]+/b" }),
-        ),
-        (
-            json!({ "path_prefix": "/a" }),
-            json!({ "path_exact": "/a" }),
-        ),
+        (json!({ "path_regex": "/a/.*" }), json!({ "path_regex": "/b/.*" })),
+        (json!({ "path_regex": "/[a-z]+/a" }), json!({ "path_regex": "/[a-z]+/b" })),
+        (json!({ "path_prefix": "/a" }), json!({ "path_exact": "/a" })),
         (json!({ "hosts": ["*.a"] }), json!({ "hosts": ["*.b.a"] })),
     ] {
-        assert_eq!(
-            messages(json!([{ "name": "one", "match": a }, { "name": "two", "match": b }])),
-            [""; 0],
-            "{a} {b}"
-        );
+        assert_eq!(messages(json!([{ "name": "one", "match": a }, { "name": "two", "match": b }])), [""; 0], "{a} {b}");
     }
 }
 
@@ -304,11 +216,35 @@ fn what_cannot_be_matched_is_refused_with_its_place() {
 #[test]
 fn more_than_a_thousand_patterns_are_refused() {
     let routes = |n: usize| -> Value {
-        (0..n).map(|i| json!({ "name": format!("r{i}"), "match": { "path_regex": format!("/{i:04}/[0-9]+") } })).collect()
+        (0..n)
+            .map(|i| json!({ "name": format!("r{i}"), "match": { "path_regex": format!("/{i:04}/[0-9]+") } }))
+            .collect()
     };
     assert_eq!(messages(routes(1_000)), [""; 0]);
-    assert_eq!(
-        messages(routes(1_001)),
-        ["routes: 1001 routes have a path_regex, at most 1000 may: use path_prefix"]
-    );
+    assert_eq!(messages(routes(1_001)), ["routes: 1001 routes have a path_regex, at most 1000 may: use path_prefix"]);
+}
+
+#[test]
+fn ten_thousand_routes_that_one_header_tells_apart_are_no_work() {
+    let mut routes: Vec<Value> = (0..10_000)
+        .map(|i| json!({ "name": format!("t{i}"), "match": { "path_prefix": "/api", "headers": [{ "name": "X-Tenant", "exact": format!("tenant-{i}") }] } }))
+        .collect();
+    routes.push(json!({ "name": "put", "match": { "path_prefix": "/api", "methods": ["PUT"], "headers": [{ "name": "X-Beta", "present": true }] } }));
+    routes.push(json!({ "name": "rest", "match": { "path_prefix": "/api" } }));
+    let policy = compiled(routes.clone().into());
+    let tenant = |value, more: &[(&str, &str)]| {
+        route(&policy, Method::PUT, "h", "/api/x", &[&[("x-tenant", value)], more].concat())
+    };
+    assert_eq!(tenant("tenant-9876", &[]), "t9876 any prefix 1");
+    assert_eq!(tenant("tenant-9876", &[("x-beta", "")]), "put any prefix 2");
+    assert_eq!(tenant("tenant-9876", &[("x-tenant", "tenant-1")]), "rest any prefix 0");
+    assert_eq!(tenant("stranger", &[]), "rest any prefix 0");
+    // Neither is more specific than a tenant's route, and both can match with it.
+    let doubled = json!({ "name": "same", "match": { "path_prefix": "/api", "headers": [{ "name": "x-tenant", "exact": "tenant-5" }] } });
+    let present = json!({ "name": "any", "match": { "path_prefix": "/api", "headers": [{ "name": "x-tenant", "present": true }] } });
+    routes.extend([doubled, present]);
+    let found = messages(routes.into());
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("\"t5\" (routes[5]) and \"same\""), "{found:?}");
+    assert!(found[1].contains("and \"any\""), "{found:?}");
 }

@@ -28,10 +28,7 @@ fn a_changed_default_would_break_older_data_planes() {
 fn a_changed_canonical_form_would_break_older_data_planes() {
     let spec = full().resolved();
     let text = String::from_utf8(spec.canonical()).unwrap();
-    insta::assert_snapshot!(
-        "a_changed_canonical_form_would_break_older_data_planes",
-        text
-    );
+    insta::assert_snapshot!("a_changed_canonical_form_would_break_older_data_planes", text);
 }
 
 fn full() -> PolicySpec {
@@ -71,29 +68,14 @@ fn resolving_writes_inherited_values_out() {
     assert_eq!(own.failure_policy, Some(spec::FailurePolicy::FailClosed));
     assert_eq!(own.key_strategy.header_name.as_deref(), Some("X-Tenant-Id"));
     let per_day = &spec.routes[0].limits[0];
-    assert_eq!(
-        (per_day.burst, per_day.failure_policy),
-        (Some(10_000), Some(spec::FailurePolicy::PassThrough))
-    );
+    assert_eq!((per_day.burst, per_day.failure_policy), (Some(10_000), Some(spec::FailurePolicy::PassThrough)));
     let over = &spec.overrides[1];
-    assert_eq!(
-        (over.average, over.burst, over.period.unwrap().to_string()),
-        (Some(10_000), Some(5), "24h0m0s".into())
-    );
+    assert_eq!((over.average, over.burst, over.period.unwrap().to_string()), (Some(10_000), Some(5), "24h0m0s".into()));
     assert_eq!(spec.overrides[2].average, None);
-    assert_eq!(
-        spec.events.http.headers["Authorization"].literal(),
-        Some("Bearer t")
-    );
+    assert_eq!(spec.events.http.headers["Authorization"].literal(), Some("Bearer t"));
     assert!(spec.events.http.auth_token.is_empty());
     assert_eq!(spec.clone().resolved(), spec);
-    assert_eq!(
-        read(json!({ "rate_limit": { "burst": -3 } }))
-            .resolved()
-            .rate_limit
-            .burst,
-        1
-    );
+    assert_eq!(read(json!({ "rate_limit": { "burst": -3 } })).resolved().rate_limit.burst, 1);
 }
 
 #[test]
@@ -106,9 +88,7 @@ fn a_resolved_policy_reads_back_from_its_bytes() {
 
 #[test]
 fn the_way_of_writing_does_not_change_the_hash() {
-    let short = read(
-        json!({ "backend": { "url": "http://b" }, "rate_limit": { "average": 5, "period": "60s" } }),
-    );
+    let short = read(json!({ "backend": { "url": "http://b" }, "rate_limit": { "average": 5, "period": "60s" } }));
     let long = read(json!({
         "backend": { "url": "HTTP://b:80", "timeout": "30000ms" },
         "rate_limit": { "average": 5, "burst": 0, "period": "1m", "mode": "ENFORCE" },
@@ -120,54 +100,28 @@ fn the_way_of_writing_does_not_change_the_hash() {
 #[test]
 fn a_default_that_means_something_else_than_absence_is_written() {
     // Zero is not the default of `timeout`: it must be written although it is the zero of its type.
-    let spec =
-        read(json!({ "backend": { "url": "http://b", "timeout": "0s", "max_idle_conns": 0 } }));
+    let spec = read(json!({ "backend": { "url": "http://b", "timeout": "0s", "max_idle_conns": 0 } }));
     let bytes = String::from_utf8(spec.canonical()).unwrap();
-    assert_eq!(
-        bytes,
-        r#"{"backend":{"url":"http://b","timeout":"0s","max_idle_conns":0}}"#
-    );
+    assert_eq!(bytes, r#"{"backend":{"url":"http://b","timeout":"0s","max_idle_conns":0}}"#);
 }
 
 #[test]
 fn an_inherited_value_is_left_out_only_where_the_released_default_says_the_same() {
-    let route =
-        json!([{ "name": "r", "rate_limit": { "average": 5, "failure_policy": "passThrough" } }]);
+    let route = json!([{ "name": "r", "rate_limit": { "average": 5, "failure_policy": "passThrough" } }]);
     let plain = read(json!({ "routes": route })).resolved();
-    assert!(
-        !String::from_utf8(plain.canonical())
-            .unwrap()
-            .contains("failure_policy")
-    );
+    assert!(!String::from_utf8(plain.canonical()).unwrap().contains("failure_policy"));
     // Here absence would mean failClosed.
-    let closed = read(json!({ "routes": route, "rate_limit": { "failure_policy": "failClosed" } }))
-        .resolved();
+    let closed = read(json!({ "routes": route, "rate_limit": { "failure_policy": "failClosed" } })).resolved();
     let text = String::from_utf8(closed.canonical()).unwrap();
-    assert!(
-        text.contains(r#""rate_limit":{"average":5,"burst":5,"failure_policy":"passThrough"}"#),
-        "{text}"
-    );
+    assert!(text.contains(r#""rate_limit":{"average":5,"burst":5,"failure_policy":"passThrough"}"#), "{text}");
 }
 
 #[test]
 fn what_this_version_does_not_know_is_refused_with_its_path() {
-    let problem =
-        PolicySpec::from_canonical(br#"{"routes":[{"name":"a"},{"match":{"weight":3}}]}"#)
-            .unwrap_err();
+    let problem = PolicySpec::from_canonical(br#"{"routes":[{"name":"a"},{"match":{"weight":3}}]}"#).unwrap_err();
     assert_eq!(problem.path, "routes[1].match.weight");
-    assert!(
-        problem.message.contains("unknown field `weight`"),
-        "{problem:?}"
-    );
-    for bytes in [
-        &b"{"[..],
-        b"{}x",
-        b"[]",
-        b"",
-        b"\xff",
-        br#"{"rate_limit":[]}"#,
-        br#"{"routes":[],"routes":[]}"#,
-    ] {
+    assert!(problem.message.contains("unknown field `weight`"), "{problem:?}");
+    for bytes in [&b"{"[..], b"{}x", b"[]", b"", b"\xff", br#"{"rate_limit":[]}"#, br#"{"routes":[],"routes":[]}"#] {
         assert!(PolicySpec::from_canonical(bytes).is_err());
     }
 }
@@ -176,20 +130,9 @@ fn what_this_version_does_not_know_is_refused_with_its_path() {
 fn literal_secrets_are_on_the_wire_and_nowhere_else() {
     let spec = full();
     assert!(spec.has_literal_secrets());
-    assert!(
-        String::from_utf8(spec.canonical())
-            .unwrap()
-            .contains(r#""X-Key":"k""#)
-    );
-    let shown = format!(
-        "{} {spec:?} {}",
-        spec.redacted(),
-        serde_json::to_string(&spec).unwrap()
-    );
-    assert!(
-        !shown.contains(r#""k""#) && !shown.contains(r#""t""#),
-        "{shown}"
-    );
+    assert!(String::from_utf8(spec.canonical()).unwrap().contains(r#""X-Key":"k""#));
+    let shown = format!("{} {spec:?} {}", spec.redacted(), serde_json::to_string(&spec).unwrap());
+    assert!(!shown.contains(r#""k""#) && !shown.contains(r#""t""#), "{shown}");
 }
 
 #[test]
@@ -205,16 +148,15 @@ fn the_schema_tells_a_reader_of_yaml_what_it_must_know() {
                 if !documented && !at.contains("oneOf") {
                     found.push(place.clone());
                 }
-                let nullable = property.get("type").is_some_and(Value::is_array)
-                    || property.get("anyOf").is_some();
+                let nullable = property.get("type").is_some_and(Value::is_array) || property.get("anyOf").is_some();
                 assert!(!nullable, "{place} would allow null");
             }
             assert_eq!(value["additionalProperties"], false, "{at}");
         }
         match value {
-            Value::Object(fields) => fields
-                .iter()
-                .for_each(|(name, inner)| walk(inner, &format!("{at}/{name}"), found)),
+            Value::Object(fields) => {
+                fields.iter().for_each(|(name, inner)| walk(inner, &format!("{at}/{name}"), found))
+            }
             Value::Array(items) => items.iter().for_each(|inner| walk(inner, at, found)),
             _ => {}
         }

@@ -22,9 +22,7 @@ pub fn empty() -> AnyBody {
 
 /// All bytes at once, so that HTTP/1.1 frames it by `Content-Length`.
 pub fn full(bytes: impl Into<Bytes>) -> AnyBody {
-    Full::new(bytes.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A body that a test feeds piece by piece; dropping the feeder ends it.
@@ -52,10 +50,7 @@ impl Feeder {
 
     /// Breaks the body off.
     pub async fn fail(self) {
-        let _ = self
-            .tx
-            .send(Err(io::Error::other("scripted failure")))
-            .await;
+        let _ = self.tx.send(Err(io::Error::other("scripted failure"))).await;
     }
 }
 
@@ -67,10 +62,7 @@ impl Body for Channel {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         self.rx.poll_recv(cx)
     }
 }

@@ -61,9 +61,7 @@ impl Answer {
     /// # Panics
     /// When it is absent or no number.
     pub fn number(&self, name: &str) -> i64 {
-        self.header(name)
-            .parse()
-            .unwrap_or_else(|_| panic!("header {name} is no number: {self:?}"))
+        self.header(name).parse().unwrap_or_else(|_| panic!("header {name} is no number: {self:?}"))
     }
 
     /// The body as JSON.
@@ -86,17 +84,8 @@ impl Answer {
 }
 
 /// A request in origin form for `host`.
-pub fn request(
-    method: &str,
-    host: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: AnyBody,
-) -> Request<AnyBody> {
-    let mut builder = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", host);
+pub fn request(method: &str, host: &str, path: &str, headers: &[(&str, &str)], body: AnyBody) -> Request<AnyBody> {
+    let mut builder = Request::builder().method(method).uri(path).header("host", host);
     for (name, value) in headers {
         builder = builder.header(*name, *value);
     }
@@ -109,23 +98,12 @@ pub async fn get(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answ
 }
 
 /// POST on a connection of its own.
-pub async fn post(
-    addr: SocketAddr,
-    path: &str,
-    headers: &[(&str, &str)],
-    bytes: impl Into<Bytes>,
-) -> Answer {
+pub async fn post(addr: SocketAddr, path: &str, headers: &[(&str, &str)], bytes: impl Into<Bytes>) -> Answer {
     send(addr, "POST", path, headers, body::full(bytes)).await
 }
 
 /// Any method on a connection of its own. A `host` header may be among `headers`.
-pub async fn send(
-    addr: SocketAddr,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: AnyBody,
-) -> Answer {
+pub async fn send(addr: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: AnyBody) -> Answer {
     try_send(addr, method, path, headers, body)
         .await
         .unwrap_or_else(|e| panic!("{method} {path} to {addr} failed: {e}"))
@@ -139,19 +117,8 @@ pub async fn try_send(
     headers: &[(&str, &str)],
     body: AnyBody,
 ) -> Result<Answer, String> {
-    let host = headers
-        .iter()
-        .find(|(n, _)| *n == "host")
-        .map_or("test.example", |(_, v)| v);
-    let rest: Vec<_> = headers
-        .iter()
-        .filter(|(n, _)| *n != "host")
-        .copied()
-        .collect();
-    let mut connection = H1::try_connect(addr)
-        .await
-        .map_err(|e| format!("connect: {e}"))?;
-    connection
-        .send(request(method, host, path, &rest, body))
-        .await
+    let host = headers.iter().find(|(n, _)| *n == "host").map_or("test.example", |(_, v)| v);
+    let rest: Vec<_> = headers.iter().filter(|(n, _)| *n != "host").copied().collect();
+    let mut connection = H1::try_connect(addr).await.map_err(|e| format!("connect: {e}"))?;
+    connection.send(request(method, host, path, &rest, body)).await
 }

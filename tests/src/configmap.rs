@@ -18,10 +18,7 @@ pub struct ConfigMap {
 impl ConfigMap {
     /// Mounts it with these files.
     pub fn mount(files: &[(&str, &str)]) -> ConfigMap {
-        let mut map = ConfigMap {
-            dir: tempfile::tempdir().unwrap(),
-            generation: 0,
-        };
+        let mut map = ConfigMap { dir: tempfile::tempdir().unwrap(), generation: 0 };
         map.update(files);
         map
     }
@@ -86,13 +83,7 @@ mod tests {
         assert!(fs::symlink_metadata(map.file("b.yaml")).is_err());
         let generations = fs::read_dir(map.path())
             .unwrap()
-            .filter(|e| {
-                e.as_ref()
-                    .unwrap()
-                    .file_name()
-                    .to_string_lossy()
-                    .starts_with("..2026")
-            })
+            .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("..2026"))
             .count();
         assert_eq!(generations, 1);
     }

@@ -32,8 +32,7 @@ pub const START: Duration = Duration::from_secs(20);
 /// # Panics
 /// When there is none: tests of the whole never skip.
 pub fn binary() -> PathBuf {
-    let path = std::env::var_os("EDGEQUOTA_BIN")
-        .map_or_else(|| target_dir().join("edgequota"), PathBuf::from);
+    let path = std::env::var_os("EDGEQUOTA_BIN").map_or_else(|| target_dir().join("edgequota"), PathBuf::from);
     assert!(
         path.is_file(),
         "{} does not exist: run `cargo build --workspace` (or `make test`), or name the binary in EDGEQUOTA_BIN",
@@ -142,9 +141,16 @@ impl Edgequota {
 
     /// Open descriptors.
     pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
-            .unwrap()
-            .count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    async fn until_listening(&self) {
+        for addr in [self.proxy(), self.admin()] {
+            eventually(&format!("edgequota listens on {addr}"), START, || async {
+                tokio::net::TcpStream::connect(addr).await.is_ok().then_some(())
+            })
+            .await;
+        }
     }
 
     async fn learn_addresses(&mut self) {
@@ -154,19 +160,12 @@ impl Edgequota {
         };
         for listener in wanted {
             let found = std::sync::Mutex::new(&mut self.process);
-            let addr = eventually(
-                &format!("log line with the address of listener {listener}"),
-                START,
-                || async {
-                    let mut process = found.lock().unwrap();
-                    let addr = listening(process.log(), listener);
-                    assert!(
-                        addr.is_some() || process.is_running(),
-                        "edgequota ended before it listened on {listener}"
-                    );
-                    addr
-                },
-            )
+            let addr = eventually(&format!("log line with the address of listener {listener}"), START, || async {
+                let mut process = found.lock().unwrap();
+                let addr = listening(process.log(), listener);
+                assert!(addr.is_some() || process.is_running(), "edgequota ended before it listened on {listener}");
+                addr
+            })
             .await;
             match *listener {
                 "proxy" => self.proxy = Some(addr),
@@ -179,9 +178,6 @@ impl Edgequota {
 
 /// The address that a listener logged.
 pub fn listening(log: &Log, listener: &str) -> Option<SocketAddr> {
-    let line = log
-        .with_msg("listening")
-        .into_iter()
-        .find(|l| l["listener"] == listener)?;
+    let line = log.with_msg("listening").into_iter().find(|l| l["listener"] == listener)?;
     line["address"].as_str()?.parse().ok()
 }

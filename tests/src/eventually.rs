@@ -37,11 +37,7 @@ where
 {
     let start = Instant::now();
     while start.elapsed() < limit {
-        assert!(
-            probe().await,
-            "no longer true after {:?}: {what}",
-            start.elapsed()
-        );
+        assert!(probe().await, "no longer true after {:?}: {what}", start.elapsed());
         tokio::time::sleep(STEP).await;
     }
 }

@@ -44,13 +44,8 @@ impl Fleet {
     pub async fn control_only(settings: &str, policy: &str) -> Fleet {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("policy.yaml"), policy).unwrap();
-        let mut fleet = Fleet {
-            dir,
-            control: None,
-            planes: Vec::new(),
-            port: free_port(),
-            settings: settings.to_owned(),
-        };
+        let mut fleet =
+            Fleet { dir, control: None, planes: Vec::new(), port: free_port(), settings: settings.to_owned() };
         fleet.start_control().await;
         fleet
     }
@@ -78,10 +73,7 @@ impl Fleet {
         );
         let control = Edgequota::controlplane()
             .config(yaml)
-            .env(
-                "EDGEQUOTA_CONTROL_PLANE_LISTEN",
-                format!("127.0.0.1:{}", self.port),
-            )
+            .env("EDGEQUOTA_CONTROL_PLANE_LISTEN", format!("127.0.0.1:{}", self.port))
             .start()
             .await;
         self.control = Some(control);
@@ -135,42 +127,27 @@ impl Fleet {
     /// Version that the control plane publishes.
     pub async fn version(&self) -> String {
         let policy = self.control().admin_json("/v1/policy").await;
-        policy["version"]
-            .as_str()
-            .unwrap_or_else(|| panic!("no version in {policy}"))
-            .to_owned()
+        policy["version"].as_str().unwrap_or_else(|| panic!("no version in {policy}")).to_owned()
     }
 
     /// Version that a data plane enforces, by its metric.
     pub async fn enforced(plane: &Edgequota) -> Option<String> {
         let text = plane.admin_get("/metrics").await.text();
-        let line = text
-            .lines()
-            .find(|l| l.starts_with("edgequota_policy_version_info{") && l.ends_with(" 1"))?;
-        Some(
-            line.split("version=\"")
-                .nth(1)?
-                .split('"')
-                .next()?
-                .to_owned(),
-        )
+        let line = text.lines().find(|l| l.starts_with("edgequota_policy_version_info{") && l.ends_with(" 1"))?;
+        Some(line.split("version=\"").nth(1)?.split('"').next()?.to_owned())
     }
 
     /// Waits until every data plane enforces what the control plane publishes.
     pub async fn in_step(&self, limit: Duration) {
-        eventually(
-            "all data planes enforce the published version",
-            limit,
-            || async {
-                let wanted = self.version().await;
-                for plane in &self.planes {
-                    if Fleet::enforced(plane).await.as_deref() != Some(wanted.as_str()) {
-                        return None;
-                    }
+        eventually("all data planes enforce the published version", limit, || async {
+            let wanted = self.version().await;
+            for plane in &self.planes {
+                if Fleet::enforced(plane).await.as_deref() != Some(wanted.as_str()) {
+                    return None;
                 }
-                Some(())
-            },
-        )
+            }
+            Some(())
+        })
         .await;
     }
 }

@@ -44,13 +44,7 @@ impl Haproxy {
         }
         let path = dir.path().join("haproxy.cfg");
         std::fs::write(&path, text).unwrap();
-        let process = Process::spawn(
-            "haproxy",
-            Command::new(program("haproxy"))
-                .arg("-db")
-                .arg("-f")
-                .arg(&path),
-        );
+        let process = Process::spawn("haproxy", Command::new(program("haproxy")).arg("-db").arg("-f").arg(&path));
         let haproxy = Haproxy {
             http1: SocketAddr::from(([127, 0, 0, 1], p1)),
             http2: SocketAddr::from(([127, 0, 0, 1], p2)),

@@ -4,14 +4,16 @@
 //! the only place that waits is [`eventually`].
 //!
 //! A harness fails a test by panicking, with what it knows; so it may unwrap.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::large_futures)]
 
 pub mod bench;
 pub mod body;
+pub mod certificates;
 pub mod client;
 pub mod configmap;
 pub mod edgequota;
 pub mod eventually;
+pub mod fake_control;
 pub mod fleet;
 pub mod haproxy;
 pub mod load;
@@ -23,10 +25,12 @@ pub mod process;
 pub mod python;
 pub mod redis_server;
 
+pub use certificates::Certificates;
 pub use client::{Answer, H1, H2, Raw, get, post};
 pub use configmap::ConfigMap;
 pub use edgequota::Edgequota;
 pub use eventually::{eventually, holds_for};
+pub use fake_control::FakeControl;
 pub use fleet::Fleet;
 pub use haproxy::Haproxy;
 pub use metrics::Metrics;

@@ -42,22 +42,10 @@ impl Tally {
 
     /// Fails the test unless every request was answered with one of `statuses` and liked.
     pub fn expect_only(&self, statuses: &[u16]) {
-        assert!(
-            self.failures.is_empty(),
-            "failed requests: {:?}",
-            &self.failures[..self.failures.len().min(10)]
-        );
+        assert!(self.failures.is_empty(), "failed requests: {:?}", &self.failures[..self.failures.len().min(10)]);
         assert!(self.wrong.is_empty(), "wrong answers: {:?}", self.wrong);
-        let others: Vec<_> = self
-            .statuses
-            .iter()
-            .filter(|(s, _)| !statuses.contains(s))
-            .collect();
-        assert!(
-            others.is_empty(),
-            "unexpected statuses {others:?} beside {:?}",
-            self.statuses
-        );
+        let others: Vec<_> = self.statuses.iter().filter(|(s, _)| !statuses.contains(s)).collect();
+        assert!(others.is_empty(), "unexpected statuses {others:?} beside {:?}", self.statuses);
         assert!(self.total() > 0, "no request was answered");
     }
 
@@ -98,20 +86,9 @@ impl Load {
         let mut tasks = JoinSet::new();
         for n in 0..connections {
             let target = targets[n % targets.len()];
-            tasks.spawn(run(
-                target,
-                n,
-                connections,
-                Arc::clone(&make),
-                Arc::clone(&judge),
-                stop.clone(),
-            ));
+            tasks.spawn(run(target, n, connections, Arc::clone(&make), Arc::clone(&judge), stop.clone()));
         }
-        Load {
-            tasks,
-            stop,
-            start: Instant::now(),
-        }
+        Load { tasks, stop, start: Instant::now() }
     }
 
     /// Stops after the requests under way.

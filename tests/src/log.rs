@@ -51,36 +51,23 @@ impl Log {
 
     /// Whether a line contains `needle`.
     pub fn contains(&self, needle: &str) -> bool {
-        self.lines
-            .lock()
-            .unwrap()
-            .iter()
-            .any(|l| l.contains(needle))
+        self.lines.lock().unwrap().iter().any(|l| l.contains(needle))
     }
 
     /// Lines that are JSON objects.
     pub fn json(&self) -> Vec<Value> {
         let lines = self.lines.lock().unwrap();
-        lines
-            .iter()
-            .filter_map(|l| serde_json::from_str(l).ok())
-            .collect()
+        lines.iter().filter_map(|l| serde_json::from_str(l).ok()).collect()
     }
 
     /// JSON lines with this `msg`.
     pub fn with_msg(&self, msg: &str) -> Vec<Value> {
-        self.json()
-            .into_iter()
-            .filter(|v| v["msg"] == msg)
-            .collect()
+        self.json().into_iter().filter(|v| v["msg"] == msg).collect()
     }
 
     /// Waits until a line contains `needle`, at most `limit`.
     pub async fn until(&self, needle: &str, limit: Duration) {
-        eventually(&format!("log line with {needle:?}"), limit, || async {
-            self.contains(needle).then_some(())
-        })
-        .await;
+        eventually(&format!("log line with {needle:?}"), limit, || async { self.contains(needle).then_some(()) }).await;
     }
 
     /// Prints the last lines, for a failed test.

@@ -21,12 +21,8 @@ impl Metrics {
                 let (name, kind) = rest.split_once(' ').unwrap();
                 metrics.types.insert(name.to_owned(), kind.to_owned());
             } else if !line.starts_with('#') {
-                let (key, value) = line
-                    .rsplit_once(' ')
-                    .unwrap_or_else(|| panic!("bad metrics line {line:?}"));
-                let value = value
-                    .parse()
-                    .unwrap_or_else(|_| panic!("bad metrics line {line:?}"));
+                let (key, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("bad metrics line {line:?}"));
+                let value = value.parse().unwrap_or_else(|_| panic!("bad metrics line {line:?}"));
                 metrics.samples.insert(key.to_owned(), value);
             }
         }
@@ -42,9 +38,7 @@ impl Metrics {
     pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
         self.samples
             .iter()
-            .filter(|(key, _)| {
-                key.split('{').next() == Some(name) && labels.iter().all(|l| key.contains(l))
-            })
+            .filter(|(key, _)| key.split('{').next() == Some(name) && labels.iter().all(|l| key.contains(l)))
             .map(|(_, value)| value)
             .sum()
     }
@@ -56,11 +50,7 @@ impl Metrics {
             let (sample, rest) = key.split_once('{').unwrap_or((key, ""));
             let family = self.family(sample);
             let labels = lines.entry(family).or_default();
-            labels.extend(
-                label_names(rest)
-                    .into_iter()
-                    .filter(|l| l != "le" && l != "quantile"),
-            );
+            labels.extend(label_names(rest).into_iter().filter(|l| l != "le" && l != "quantile"));
         }
         lines
             .into_iter()
@@ -99,10 +89,7 @@ impl Metrics {
     fn family(&self, sample: &str) -> String {
         for suffix in ["_bucket", "_sum", "_count"] {
             if let Some(base) = sample.strip_suffix(suffix)
-                && self
-                    .types
-                    .get(base)
-                    .is_some_and(|t| t == "histogram" || t == "summary")
+                && self.types.get(base).is_some_and(|t| t == "histogram" || t == "summary")
             {
                 return base.to_owned();
             }
@@ -136,22 +123,12 @@ mod tests {
     #[test]
     fn sums_over_label_sets() {
         let m = Metrics::parse(TEXT);
-        assert_eq!(
-            (
-                m.sum("a_total", &[]),
-                m.sum("a_total", &["t=\"z\""]),
-                m.sum("b", &[])
-            ),
-            (7.0, 4.0, 0.0)
-        );
+        assert_eq!((m.sum("a_total", &[]), m.sum("a_total", &["t=\"z\""]), m.sum("b", &[])), (7.0, 4.0, 0.0));
     }
 
     #[test]
     fn shape_names_families_and_labels() {
-        assert_eq!(
-            Metrics::parse(TEXT).shape(),
-            ["a_total{t,u} counter", "h{m} histogram"]
-        );
+        assert_eq!(Metrics::parse(TEXT).shape(), ["a_total{t,u} counter", "h{m} histogram"]);
         assert_eq!(Metrics::parse(TEXT).buckets("h"), [0.5]);
     }
 }

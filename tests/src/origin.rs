@@ -90,10 +90,7 @@ impl Origin {
 
     /// On a given port, for one that comes back.
     pub async fn at(port: u16) -> Origin {
-        Origin::bound(
-            TcpListener::bind(("127.0.0.1", port)).await.unwrap(),
-            Speaks::Both,
-        )
+        Origin::bound(TcpListener::bind(("127.0.0.1", port)).await.unwrap(), Speaks::Both)
     }
 
     fn bound(listener: TcpListener, speaks: Speaks) -> Origin {
@@ -112,9 +109,7 @@ impl Origin {
                 let (s, token) = (Arc::clone(&s), token.clone());
                 tasks.spawn(async move {
                     s.open.fetch_add(1, Ordering::SeqCst);
-                    token
-                        .run_until_cancelled(serve(stream, speaks, number, Arc::clone(&s)))
-                        .await;
+                    token.run_until_cancelled(serve(stream, speaks, number, Arc::clone(&s))).await;
                     s.open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
@@ -166,13 +161,7 @@ impl Origin {
     /// # Panics
     /// When none has arrived.
     pub fn last(&self) -> Seen {
-        self.state
-            .seen
-            .lock()
-            .unwrap()
-            .last()
-            .cloned()
-            .expect("no request has reached the origin")
+        self.state.seen.lock().unwrap().last().cloned().expect("no request has reached the origin")
     }
 
     /// Body of the request whose body ended last.
@@ -215,16 +204,9 @@ async fn serve(stream: TcpStream, speaks: Speaks, number: usize, state: Arc<Stat
     let service = service_fn(move |request| exchange::answer(request, number, Arc::clone(&state)));
     if http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
-        let _ = builder
-            .timer(TokioTimer::new())
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
+        let _ = builder.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
     } else {
         let mut builder = http1::Builder::new();
-        let _ = builder
-            .timer(TokioTimer::new())
-            .half_close(true)
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
+        let _ = builder.timer(TokioTimer::new()).half_close(true).serve_connection(TokioIo::new(stream), service).await;
     }
 }

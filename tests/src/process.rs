@@ -26,27 +26,28 @@ impl Process {
     /// When it cannot be started.
     pub fn spawn(name: impl Into<String>, command: &mut Command) -> Process {
         let name = name.into();
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|e| {
-                panic!(
-                    "cannot start {name} ({command:?}): {e}; `make test` installs what is needed"
-                )
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap_or_else(|e| {
+                panic!("cannot start {name} ({command:?}): {e}; `make test` installs what is needed")
             });
         let log = Log::default();
-        let readers = vec![
-            log.follow(child.stdout.take().unwrap()),
-            log.follow(child.stderr.take().unwrap()),
-        ];
-        Process {
-            name,
-            child,
-            readers,
-            log,
-        }
+        let readers = vec![log.follow(child.stdout.take().unwrap()), log.follow(child.stderr.take().unwrap())];
+        Process { name, child, readers, log }
+    }
+
+    /// Starts it with its output in a file: nothing is captured.
+    ///
+    /// # Panics
+    /// As for [`Process::spawn`].
+    pub fn spawn_into(name: impl Into<String>, command: &mut Command, file: std::fs::File) -> Process {
+        let name = name.into();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {name} ({command:?}): {e}"));
+        Process { name, child, readers: Vec::new(), log: Log::default() }
     }
 
     /// Its id.
@@ -84,10 +85,9 @@ impl Process {
     pub async fn exited(&mut self, limit: Duration) -> ExitStatus {
         let name = self.name.clone();
         let child = std::sync::Mutex::new(&mut self.child);
-        let status = eventually(&format!("{name} has ended"), limit, || async {
-            child.lock().unwrap().try_wait().unwrap()
-        })
-        .await;
+        let status =
+            eventually(&format!("{name} has ended"), limit, || async { child.lock().unwrap().try_wait().unwrap() })
+                .await;
         self.join();
         status
     }
@@ -113,19 +113,12 @@ impl Drop for Process {
 pub fn target_dir() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     let dir = exe.parent().unwrap();
-    if dir.ends_with("deps") {
-        dir.parent().unwrap().to_owned()
-    } else {
-        dir.to_owned()
-    }
+    if dir.ends_with("deps") { dir.parent().unwrap().to_owned() } else { dir.to_owned() }
 }
 
 /// The workspace.
 pub fn workspace_dir() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_owned()
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// A Debian program that may live outside a user's `PATH`.

@@ -16,11 +16,7 @@ pub fn interpreter() -> PathBuf {
         return PathBuf::from(path);
     }
     let path = target_dir().parent().unwrap().join("test-venv/bin/python");
-    assert!(
-        path.is_file(),
-        "{} does not exist: run `tests/install.sh` (or `make test`)",
-        path.display()
-    );
+    assert!(path.is_file(), "{} does not exist: run `tests/install.sh` (or `make test`)", path.display());
     path
 }
 
@@ -30,25 +26,13 @@ fn script(name: &str) -> PathBuf {
 
 /// Starts a script of `tests/python` that runs until it is dropped.
 pub fn spawn(name: &str, args: &[&str]) -> Process {
-    Process::spawn(
-        name,
-        Command::new(interpreter())
-            .arg("-u")
-            .arg(script(name))
-            .args(args),
-    )
+    Process::spawn(name, Command::new(interpreter()).arg("-u").arg(script(name)).args(args))
 }
 
 /// Runs a script of `tests/python` to its end, off the runtime's threads.
 pub async fn run(name: &str, args: &[String]) -> Output {
     let (name, args) = (script(name), args.to_vec());
-    tokio::task::spawn_blocking(move || {
-        Command::new(interpreter())
-            .arg(name)
-            .args(args)
-            .output()
-            .unwrap()
-    })
-    .await
-    .unwrap()
+    tokio::task::spawn_blocking(move || Command::new(interpreter()).arg(name).args(args).output().unwrap())
+        .await
+        .unwrap()
 }

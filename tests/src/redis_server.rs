@@ -31,12 +31,7 @@ impl Redis {
         let args: Vec<String> = args.iter().map(|s| (*s).to_owned()).collect();
         for _ in 0..5 {
             let dir = tempfile::tempdir().unwrap();
-            let mut redis = Redis {
-                dir,
-                port: free_port(),
-                args: args.clone(),
-                process: None,
-            };
+            let mut redis = Redis { dir, port: free_port(), args: args.clone(), process: None };
             redis.spawn();
             if redis.came_up().await {
                 return redis;
@@ -47,12 +42,7 @@ impl Redis {
 
     /// A port where no Redis listens (yet): `restart` starts one there.
     pub fn absent() -> Redis {
-        Redis {
-            dir: tempfile::tempdir().unwrap(),
-            port: free_port(),
-            args: Vec::new(),
-            process: None,
-        }
+        Redis { dir: tempfile::tempdir().unwrap(), port: free_port(), args: Vec::new(), process: None }
     }
 
     /// `127.0.0.1:port`.
@@ -91,11 +81,7 @@ impl Redis {
     pub async fn restart(&mut self) {
         self.kill();
         self.spawn();
-        assert!(
-            self.came_up().await,
-            "redis-server did not come back on port {}",
-            self.port
-        );
+        assert!(self.came_up().await, "redis-server did not come back on port {}", self.port);
     }
 
     /// A connection for the test itself.
@@ -106,30 +92,17 @@ impl Redis {
 
     /// All keys.
     pub async fn keys(&self) -> Vec<String> {
-        redis::cmd("KEYS")
-            .arg("*")
-            .query_async(&mut self.connection().await)
-            .await
-            .unwrap()
+        redis::cmd("KEYS").arg("*").query_async(&mut self.connection().await).await.unwrap()
     }
 
     /// A field of a hash; None: no such key or field.
     pub async fn hget(&self, key: &str, field: &str) -> Option<String> {
-        redis::cmd("HGET")
-            .arg(key)
-            .arg(field)
-            .query_async(&mut self.connection().await)
-            .await
-            .unwrap()
+        redis::cmd("HGET").arg(key).arg(field).query_async(&mut self.connection().await).await.unwrap()
     }
 
     /// Remaining life of a key in milliseconds.
     pub async fn pttl(&self, key: &str) -> i64 {
-        redis::cmd("PTTL")
-            .arg(key)
-            .query_async(&mut self.connection().await)
-            .await
-            .unwrap()
+        redis::cmd("PTTL").arg(key).query_async(&mut self.connection().await).await.unwrap()
     }
 
     /// Id of the process.
@@ -142,39 +115,23 @@ impl Redis {
         command
             .current_dir(self.dir.path())
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
-            .args([
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--daemonize",
-                "no",
-                "--maxclients",
-                "2000",
-            ])
+            .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--maxclients", "2000"])
             .args(&self.args);
-        self.process = Some(Process::spawn(
-            format!("redis-server:{}", self.port),
-            &mut command,
-        ));
+        self.process = Some(Process::spawn(format!("redis-server:{}", self.port), &mut command));
     }
 
     async fn came_up(&mut self) -> bool {
         let process = std::sync::Mutex::new(self.process.as_mut().unwrap());
-        eventually(
-            "redis-server answers or ends",
-            Duration::from_secs(15),
-            || async {
-                let mut process = process.lock().unwrap();
-                if process.log().contains("Ready to accept connections") {
-                    Some(true)
-                } else if process.is_running() {
-                    None
-                } else {
-                    Some(false)
-                }
-            },
-        )
+        eventually("redis-server answers or ends", Duration::from_secs(15), || async {
+            let mut process = process.lock().unwrap();
+            if process.log().contains("Ready to accept connections") {
+                Some(true)
+            } else if process.is_running() {
+                None
+            } else {
+                Some(false)
+            }
+        })
         .await
     }
 }

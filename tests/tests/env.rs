@@ -1,5 +1,5 @@
 //! Environment, config file and command line.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::large_futures)]
 
 use std::{process::Output, time::Duration};
 
@@ -27,10 +27,7 @@ const SERVICE_LINKS: &[(&str, &str)] = &[
     ("EDGEQUOTA_CONTROLPLANE_SERVICE_PORT", "9091"),
     ("EDGEQUOTA_CONTROLPLANE_SERVICE_PORT_GRPC", "9091"),
     ("EDGEQUOTA_CONTROLPLANE_PORT", "tcp://10.96.10.2:9091"),
-    (
-        "EDGEQUOTA_CONTROLPLANE_PORT_9091_TCP",
-        "tcp://10.96.10.2:9091",
-    ),
+    ("EDGEQUOTA_CONTROLPLANE_PORT_9091_TCP", "tcp://10.96.10.2:9091"),
     ("EDGEQUOTA_CONTROLPLANE_PORT_9091_TCP_ADDR", "10.96.10.2"),
     ("EDGEQUOTA_REDIS_SERVICE_HOST", "10.96.10.3"),
     ("EDGEQUOTA_REDIS_PORT", "tcp://10.96.10.3:6379"),
@@ -40,9 +37,7 @@ const SERVICE_LINKS: &[(&str, &str)] = &[
 #[tokio::test]
 async fn starts_in_silence_among_service_links() {
     let (origin, redis) = (Origin::start().await, Redis::start().await);
-    let mut builder = Edgequota::standalone()
-        .config(redis.yaml(&[]))
-        .config(origin.yaml(&[]));
+    let mut builder = Edgequota::standalone().config(redis.yaml(&[])).config(origin.yaml(&[]));
     for (name, value) in SERVICE_LINKS {
         builder = builder.env(name, *value);
     }
@@ -74,24 +69,12 @@ async fn the_environment_wins_over_the_file() {
         .ready()
         .await;
     let answer = eq.get("/", &[]).await;
-    assert_eq!(
-        (answer.status.as_u16(), answer.number("x-ratelimit-limit")),
-        (200, 4)
-    );
+    assert_eq!((answer.status.as_u16(), answer.number("x-ratelimit-limit")), (200, 4));
     let config = eq.admin_json("/v1/config").await;
     assert_eq!(config["rate_limit"]["period"], "1h30m0s", "{config}");
-    assert_eq!(
-        config["rate_limit"]["key_strategy"]["type"]
-            .as_str()
-            .unwrap()
-            .to_lowercase(),
-        "global"
-    );
+    assert_eq!(config["rate_limit"]["key_strategy"]["type"].as_str().unwrap().to_lowercase(), "global");
     assert_eq!(config["logging"]["access_log_enabled"], false);
-    assert_eq!(
-        config["logging"]["level"], "info",
-        "an empty variable counts as unset"
-    );
+    assert_eq!(config["logging"]["level"], "info", "an empty variable counts as unset");
 }
 
 #[tokio::test]
@@ -103,13 +86,8 @@ async fn an_unknown_variable_is_a_warning_with_the_nearest_name() {
         .env("EDGEQUOTA_RATE_LIMIT_BURTS", "4")
         .ready()
         .await;
-    eq.log()
-        .until("EDGEQUOTA_RATE_LIMIT_BURTS", Duration::from_secs(5))
-        .await;
-    assert!(
-        eq.log().contains("EDGEQUOTA_RATE_LIMIT_BURST"),
-        "the nearest name is not told"
-    );
+    eq.log().until("EDGEQUOTA_RATE_LIMIT_BURTS", Duration::from_secs(5)).await;
+    assert!(eq.log().contains("EDGEQUOTA_RATE_LIMIT_BURST"), "the nearest name is not told");
 }
 
 #[tokio::test]
@@ -167,11 +145,7 @@ fn errors_never_show_a_secret() {
 fn check_says_what_is_wrong_and_where() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.yaml");
-    std::fs::write(
-        &path,
-        "backend:\n  url: http://b\n  tiemout: 5s\nrate_limit: { burst: many }\n",
-    )
-    .unwrap();
+    std::fs::write(&path, "backend:\n  url: http://b\n  tiemout: 5s\nrate_limit: { burst: many }\n").unwrap();
     let output = run(&["check", path.to_str().unwrap()], dir.path(), &[]);
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output);
@@ -189,21 +163,8 @@ fn the_schema_is_json_schema() {
     let output = run(&["check", "--schema"], dir.path(), &[]);
     assert!(output.status.success());
     let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(
-        schema["$schema"]
-            .as_str()
-            .unwrap()
-            .contains("json-schema.org")
-    );
-    for block in [
-        "server",
-        "redis",
-        "backend",
-        "rate_limit",
-        "routes",
-        "overrides",
-        "logging",
-    ] {
+    assert!(schema["$schema"].as_str().unwrap().contains("json-schema.org"));
+    for block in ["server", "redis", "backend", "rate_limit", "routes", "overrides", "logging"] {
         assert!(schema["properties"].get(block).is_some(), "no {block}");
     }
 }
@@ -214,21 +175,10 @@ fn version_and_help() {
     let output = run(&["version"], dir.path(), &[]);
     assert!(output.status.success());
     let said = text(&output);
-    assert!(
-        said.starts_with("edgequota ") && said.split_whitespace().count() == 2,
-        "{said}"
-    );
+    assert!(said.starts_with("edgequota ") && said.split_whitespace().count() == 2, "{said}");
     let output = run(&["--help"], dir.path(), &[]);
     assert!(output.status.success());
-    for word in [
-        "standalone",
-        "dataplane",
-        "controlplane",
-        "demo",
-        "check",
-        "explain",
-        "version",
-    ] {
+    for word in ["standalone", "dataplane", "controlplane", "demo", "check", "explain", "version"] {
         assert!(text(&output).contains(word), "no {word} in --help");
     }
     let output = run(&["no-such-command"], dir.path(), &[]);
@@ -246,8 +196,7 @@ fn the_seeds_config_map_is_good_as_it_stands() {
 #[tokio::test]
 async fn the_seeds_config_map_starts() {
     let (origin, redis) = (Origin::start().await, Redis::start().await);
-    let seed =
-        std::fs::read_to_string(workspace_dir().join("tests/fixtures/seed-config.yaml")).unwrap();
+    let seed = std::fs::read_to_string(workspace_dir().join("tests/fixtures/seed-config.yaml")).unwrap();
     let eq = Edgequota::standalone()
         .config(seed)
         .env("EDGEQUOTA_BACKEND_URL", origin.url())
@@ -256,15 +205,8 @@ async fn the_seeds_config_map_starts() {
         .ready()
         .await;
     let answer = eq.get("/", &[("x-tenant-id", "acme")]).await;
-    assert_eq!(
-        (answer.status.as_u16(), answer.number("x-ratelimit-limit")),
-        (200, 50)
-    );
-    assert_eq!(
-        eq.get("/", &[]).await.status,
-        500,
-        "no tenant: the key cannot be extracted"
-    );
+    assert_eq!((answer.status.as_u16(), answer.number("x-ratelimit-limit")), (200, 50));
+    assert_eq!(eq.get("/", &[]).await.status, 500, "no tenant: the key cannot be extracted");
     assert_eq!(redis.keys().await, ["rl:edgequota:acme"]);
 }
 
@@ -273,40 +215,20 @@ async fn features_that_are_not_built_refuse_to_start_when_enabled() {
     let origin = Origin::start().await;
     for (yaml, name) in [
         ("auth: { enabled: true, http: { url: http://a } }\n", "auth"),
-        (
-            "events: { enabled: true, http: { url: http://a } }\n",
-            "events",
-        ),
-        (
-            "server: { tls: { enabled: true, cert_file: /c, key_file: /k } }\n",
-            "tls",
-        ),
-        (
-            "rate_limit: { average: 1, external: { enabled: true, http: { url: http://a } } }\n",
-            "external",
-        ),
+        ("events: { enabled: true, http: { url: http://a } }\n", "events"),
+        ("server: { tls: { enabled: true, cert_file: /c, key_file: /k } }\n", "tls"),
+        ("rate_limit: { average: 1, external: { enabled: true, http: { url: http://a } } }\n", "external"),
         ("rate_limit: { average: 1, accuracy: leased }\n", "leased"),
-        (
-            "tracing: { enabled: true, endpoint: \"http://t:4318\" }\n",
-            "tracing",
-        ),
+        ("tracing: { enabled: true, endpoint: \"http://t:4318\" }\n", "tracing"),
     ] {
         let mut eq = Edgequota::standalone()
-            .config(if yaml.starts_with("server") {
-                ""
-            } else {
-                "server: {}\n"
-            })
+            .config(if yaml.starts_with("server") { "" } else { "server: {}\n" })
             .config("redis: { mode: embedded }\n")
             .config(origin.yaml(&[]))
             .config(yaml)
             .spawn();
         let status = eq.exited(Duration::from_secs(10)).await;
         assert_eq!(status.code(), Some(1), "{yaml}");
-        assert!(
-            eq.log().text().to_lowercase().contains(name),
-            "{yaml}: {}",
-            eq.log().text()
-        );
+        assert!(eq.log().text().to_lowercase().contains(name), "{yaml}: {}", eq.log().text());
     }
 }

@@ -1,7 +1,7 @@
 //! The names and labels of `/metrics` are a contract: dashboards and the autoscaler read them.
 //!
 //! After a wanted change: `UPDATE_GOLDEN=1 cargo test -p edgequota-tests --test metrics_golden`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::large_futures)]
 
 use std::{fs, path::PathBuf};
 
@@ -21,10 +21,7 @@ fn compare(name: &str, metrics: &Metrics) {
     let (old, new): (Vec<_>, Vec<_>) = (wanted.lines().collect(), shape.lines().collect());
     let gone: Vec<_> = old.iter().filter(|l| !new.contains(l)).collect();
     let came: Vec<_> = new.iter().filter(|l| !old.contains(l)).collect();
-    assert!(
-        gone.is_empty() && came.is_empty(),
-        "{name} changed\n- {gone:#?}\n+ {came:#?}"
-    );
+    assert!(gone.is_empty() && came.is_empty(), "{name} changed\n- {gone:#?}\n+ {came:#?}");
 }
 
 /// Traffic that touches every label: allowed, limited, refused for want of a key, a backend that fails.
@@ -102,31 +99,19 @@ async fn the_contracts_names_are_all_there() {
         assert!(families.contains(name), "{name} is missing");
     }
     let control = fleet.control().metrics().await.families();
-    for name in [
-        "edgequota_policy_rejected_total",
-        "edgequota_config_reload_success",
-        "process_open_fds",
-    ] {
-        assert!(
-            control.contains(name),
-            "{name} is missing on the control plane"
-        );
+    for name in ["edgequota_policy_rejected_total", "edgequota_config_reload_success", "process_open_fds"] {
+        assert!(control.contains(name), "{name} is missing on the control plane");
     }
     assert_eq!(
         metrics.buckets("edgequota_request_duration_seconds"),
-        [
-            0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0
-        ]
+        [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0]
     );
     assert_eq!(
         metrics.buckets("edgequota_ratelimit_remaining_tokens"),
         [0.0, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0]
     );
     let backend = metrics.buckets("edgequota_backend_duration_seconds");
-    assert_eq!(
-        (backend.first(), backend.last()),
-        (Some(&0.001), Some(&30.0))
-    );
+    assert_eq!((backend.first(), backend.last()), (Some(&0.001), Some(&30.0)));
 }
 
 #[tokio::test]
@@ -136,48 +121,15 @@ async fn counts_are_right() {
     assert_eq!(m.sum("edgequota_requests_allowed_total", &[]), 3.0);
     assert_eq!(m.sum("edgequota_requests_limited_total", &[]), 1.0);
     assert_eq!(m.sum("edgequota_key_extract_errors_total", &[]), 1.0);
-    assert_eq!(
-        m.sum("edgequota_tenant_requests_allowed_total", &["tenant=\"a\""]),
-        1.0
-    );
-    assert_eq!(
-        m.sum("edgequota_tenant_requests_limited_total", &["tenant=\"a\""]),
-        1.0
-    );
-    assert_eq!(
-        m.sum("edgequota_refusals_total", &["reason=\"rate_limited\""]),
-        1.0
-    );
+    assert_eq!(m.sum("edgequota_tenant_requests_allowed_total", &["tenant=\"a\""]), 1.0);
+    assert_eq!(m.sum("edgequota_tenant_requests_limited_total", &["tenant=\"a\""]), 1.0);
+    assert_eq!(m.sum("edgequota_refusals_total", &["reason=\"rate_limited\""]), 1.0);
     assert_eq!(m.sum("edgequota_request_duration_seconds_count", &[]), 5.0);
-    assert_eq!(
-        m.sum(
-            "edgequota_request_duration_seconds_count",
-            &["status_code=\"429\"", "method=\"GET\""]
-        ),
-        1.0
-    );
-    assert_eq!(
-        m.sum(
-            "edgequota_request_duration_seconds_count",
-            &["status_code=\"404\""]
-        ),
-        1.0
-    );
+    assert_eq!(m.sum("edgequota_request_duration_seconds_count", &["status_code=\"429\"", "method=\"GET\""]), 1.0);
+    assert_eq!(m.sum("edgequota_request_duration_seconds_count", &["status_code=\"404\""]), 1.0);
     let limit = ["limit=\"default\"", "mode=\"enforce\""];
-    assert_eq!(
-        m.sum(
-            "edgequota_limit_decisions_total",
-            &[limit[0], limit[1], "decision=\"allowed\""]
-        ),
-        3.0
-    );
-    assert_eq!(
-        m.sum(
-            "edgequota_limit_decisions_total",
-            &[limit[0], limit[1], "decision=\"limited\""]
-        ),
-        1.0
-    );
+    assert_eq!(m.sum("edgequota_limit_decisions_total", &[limit[0], limit[1], "decision=\"allowed\""]), 3.0);
+    assert_eq!(m.sum("edgequota_limit_decisions_total", &[limit[0], limit[1], "decision=\"refused\""]), 1.0);
 }
 
 #[tokio::test]
@@ -201,23 +153,9 @@ async fn labels_are_bounded() {
         .await;
     }
     let m = eq.metrics().await;
-    let over = m.sum(
-        "edgequota_tenant_requests_allowed_total",
-        &["tenant=\"__overflow__\""],
-    );
+    let over = m.sum("edgequota_tenant_requests_allowed_total", &["tenant=\"__overflow__\""]);
     assert_eq!(over, 15.0);
     assert!(m.sum("edgequota_tenant_label_overflow_total", &[]) >= 1.0);
-    assert_eq!(
-        m.sum(
-            "edgequota_tenant_requests_allowed_total",
-            &["tenant=\"t19\""]
-        ),
-        0.0
-    );
-    assert!(
-        m.sum(
-            "edgequota_request_duration_seconds_count",
-            &["method=\"other\""]
-        ) >= 20.0
-    );
+    assert_eq!(m.sum("edgequota_tenant_requests_allowed_total", &["tenant=\"t19\""]), 0.0);
+    assert!(m.sum("edgequota_request_duration_seconds_count", &["method=\"other\""]) >= 20.0);
 }

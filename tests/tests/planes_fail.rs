@@ -1,49 +1,30 @@
 //! One plane fails, the other serves on.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::large_futures)]
 
 use std::{fs, time::Duration};
 
-use edgequota_tests::{
-    Edgequota, Fleet, Origin, Redis, body, client::request, eventually, holds_for, load::Load,
-};
+use edgequota_tests::{Edgequota, Fleet, Origin, Redis, body, client::request, eventually, holds_for, load::Load};
 
 /// A control plane that comes back is followed again within this time.
 const IN_STEP: Duration = Duration::from_secs(35);
 
 fn policy(origin: &Origin, burst: usize) -> String {
-    format!(
-        "{}rate_limit: {{ average: 1000000, burst: {burst}, period: 1s }}\n",
-        origin.yaml(&[])
-    )
+    format!("{}rate_limit: {{ average: 1000000, burst: {burst}, period: 1s }}\n", origin.yaml(&[]))
 }
 
 async fn enforces(plane: &Edgequota, burst: usize, limit: Duration) {
     let what = format!("a burst of {burst} is enforced");
-    plane
-        .until_answer(&what, "/", &[], limit, |a| {
-            a.header("x-ratelimit-limit") == burst.to_string()
-        })
-        .await;
+    plane.until_answer(&what, "/", &[], limit, |a| a.header("x-ratelimit-limit") == burst.to_string()).await;
 }
 
 fn generation(version: &str) -> u64 {
-    version
-        .split('-')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap_or_else(|_| panic!("version {version:?} has no generation"))
+    version.split('-').next().unwrap().parse().unwrap_or_else(|_| panic!("version {version:?} has no generation"))
 }
 
 #[tokio::test]
 async fn killing_the_control_plane_fails_no_request() {
     let (origin, redis) = (Origin::start().await, Redis::start().await);
-    let mut fleet = Fleet::start(
-        2,
-        &redis.yaml(&["deadline: 5s"]),
-        &policy(&origin, 5_000_000),
-    )
-    .await;
+    let mut fleet = Fleet::start(2, &redis.yaml(&["deadline: 5s"]), &policy(&origin, 5_000_000)).await;
     let before = fleet.version().await;
     let targets: Vec<_> = fleet.planes.iter().map(Edgequota::proxy).collect();
     let load = Load::start(
@@ -52,11 +33,7 @@ async fn killing_the_control_plane_fails_no_request() {
         |_| request("GET", "h", "/", &[], body::empty()),
         |a| {
             let limit = a.header("x-ratelimit-limit");
-            if limit == "5000000" || limit == "6000000" {
-                Ok(())
-            } else {
-                Err(format!("limit {limit:?}"))
-            }
+            if limit == "5000000" || limit == "6000000" { Ok(()) } else { Err(format!("limit {limit:?}")) }
         },
     );
     fleet.kill_control();
@@ -71,38 +48,21 @@ async fn killing_the_control_plane_fails_no_request() {
         enforces(plane, 6_000_000, Duration::from_secs(5)).await;
     }
     let after = fleet.version().await;
-    assert!(
-        generation(&after) > generation(&before),
-        "{before} then {after}"
-    );
+    assert!(generation(&after) > generation(&before), "{before} then {after}");
     load.stop().await.expect_only(&[200]);
 }
 
 #[tokio::test]
 async fn killing_a_data_plane_fails_only_what_it_had_in_flight() {
     let (origin, redis) = (Origin::start().await, Redis::start().await);
-    let mut fleet = Fleet::start(
-        2,
-        &redis.yaml(&["deadline: 5s"]),
-        &policy(&origin, 5_000_000),
-    )
-    .await;
-    let other = Load::start(
-        &[fleet.planes[1].proxy()],
-        4,
-        |_| request("GET", "h", "/", &[], body::empty()),
-        |_| Ok(()),
-    );
+    let mut fleet = Fleet::start(2, &redis.yaml(&["deadline: 5s"]), &policy(&origin, 5_000_000)).await;
+    let other =
+        Load::start(&[fleet.planes[1].proxy()], 4, |_| request("GET", "h", "/", &[], body::empty()), |_| Ok(()));
     fleet.planes[0].kill();
-    eventually(
-        "the control plane sees one data plane",
-        Duration::from_secs(20),
-        || async {
-            let text = fleet.listed().await.to_string();
-            (text.contains("dp-1") && (!text.contains("dp-0") || text.contains("false")))
-                .then_some(())
-        },
-    )
+    eventually("the control plane sees one data plane", Duration::from_secs(20), || async {
+        let text = fleet.listed().await.to_string();
+        (text.contains("dp-1") && (!text.contains("dp-0") || text.contains("false"))).then_some(())
+    })
     .await;
     fleet.edit(&policy(&origin, 6_000_000));
     enforces(&fleet.planes[1], 6_000_000, Duration::from_secs(10)).await;
@@ -121,10 +81,7 @@ async fn a_data_plane_starts_from_its_state_dir() {
     enforces(&plane, 7, Duration::from_secs(5)).await;
     assert_eq!(Fleet::enforced(&plane).await, Some(version));
     let text = plane.admin_get("/metrics").await.text();
-    assert!(
-        text.contains("state_dir"),
-        "the metrics do not say where the policy is from"
-    );
+    assert!(text.contains("state_dir"), "the metrics do not say where the policy is from");
 }
 
 #[tokio::test]
@@ -150,21 +107,14 @@ async fn a_data_plane_without_any_policy_waits_and_says_for_what() {
         (plane.admin_get("/startz").await.status == 200).then_some(())
     })
     .await;
-    holds_for(
-        "started, alive and not ready",
-        Duration::from_secs(3),
-        || async {
-            plane.admin_get("/startz").await.status == 200
-                && plane.admin_get("/healthz").await.status == 200
-                && plane.admin_get("/readyz").await.status == 503
-        },
-    )
+    holds_for("started, alive and not ready", Duration::from_secs(3), || async {
+        plane.admin_get("/startz").await.status == 200
+            && plane.admin_get("/healthz").await.status == 200
+            && plane.admin_get("/readyz").await.status == 503
+    })
     .await;
     let detail = plane.admin_get("/readyz").await.text();
-    assert!(
-        detail.contains("policy") && detail.contains(&fleet.port.to_string()),
-        "{detail}"
-    );
+    assert!(detail.contains("policy") && detail.contains(&fleet.port.to_string()), "{detail}");
     fleet.start_control().await;
     fleet.planes[0].until_ready(IN_STEP).await;
     enforces(&fleet.planes[0], 7, Duration::from_secs(5)).await;
@@ -180,21 +130,13 @@ async fn a_torn_state_file_is_survived() {
     fleet.planes[0].kill();
     fleet.planes.clear();
     let files = || -> Vec<_> {
-        let mut all: Vec<_> = fs::read_dir(fleet.state_dir(0))
-            .unwrap()
-            .map(|e| e.unwrap().path())
-            .collect();
+        let mut all: Vec<_> = fs::read_dir(fleet.state_dir(0)).unwrap().map(|e| e.unwrap().path()).collect();
         all.sort_by_key(|p| fs::metadata(p).unwrap().modified().unwrap());
         all
     };
-    assert!(
-        files().len() >= 2,
-        "the previous copy is kept: {:?}",
-        files()
-    );
+    assert!(files().len() >= 2, "the previous copy is kept: {:?}", files());
     for file in files() {
-        let mode =
-            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600, "{}", file.display());
     }
     let newest = files().pop().unwrap();
@@ -223,10 +165,7 @@ async fn a_control_plane_that_restarts_with_a_broken_file_serves_its_last_good()
     fleet.planes[1].until_ready(IN_STEP).await;
     enforces(&fleet.planes[1], 7, Duration::from_secs(5)).await;
     fleet.in_step(IN_STEP).await;
-    assert!(
-        fleet.control().log().contains("policy.yaml:"),
-        "the log does not name the broken place"
-    );
+    assert!(fleet.control().log().contains("policy.yaml:"), "the log does not name the broken place");
     fleet.edit(&policy(&origin, 8));
     for plane in &fleet.planes {
         enforces(plane, 8, IN_STEP).await;

@@ -1,28 +1,16 @@
 //! The admin port of both planes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::large_futures)]
 
 use std::time::Duration;
 
-use edgequota_tests::{
-    Edgequota, Origin, Redis, body, client::send, eventually, get, process::Process,
-};
+use edgequota_tests::{Edgequota, Origin, Redis, body, client::send, eventually, get, process::Process};
 
 async fn planes(redis: &Redis, origin: &Origin) -> (Edgequota, Edgequota) {
-    let policy = format!(
-        "{}rate_limit: {{ average: 5, burst: 5 }}\n",
-        origin.yaml(&[])
-    );
-    let control = Edgequota::controlplane()
-        .config(redis.yaml(&[]))
-        .config(&policy)
-        .ready()
-        .await;
+    let policy = format!("{}rate_limit: {{ average: 5, burst: 5 }}\n", origin.yaml(&[]));
+    let control = Edgequota::controlplane().config(redis.yaml(&[])).config(&policy).ready().await;
     let plane = Edgequota::dataplane()
         .config(redis.yaml(&[]))
-        .config(format!(
-            "control_plane: {{ address: \"http://{}\" }}\n",
-            control.grpc()
-        ))
+        .config(format!("control_plane: {{ address: \"http://{}\" }}\n", control.grpc()))
         .ready()
         .await;
     (control, plane)
@@ -33,29 +21,13 @@ async fn probes_answer_json() {
     let (origin, redis) = (Origin::start().await, Redis::start().await);
     let (control, plane) = planes(&redis, &origin).await;
     for eq in [&control, &plane] {
-        for (path, status) in [
-            ("/startz", "started"),
-            ("/healthz", "alive"),
-            ("/readyz", "ready"),
-        ] {
+        for (path, status) in [("/startz", "started"), ("/healthz", "alive"), ("/readyz", "ready")] {
             let answer = eq.admin_get(path).await;
-            assert_eq!(
-                (answer.status.as_u16(), &answer.json()["status"]),
-                (200, &status.into()),
-                "{path}"
-            );
-            assert!(
-                answer
-                    .header("content-type")
-                    .starts_with("application/json"),
-                "{path}"
-            );
+            assert_eq!((answer.status.as_u16(), &answer.json()["status"]), (200, &status.into()), "{path}");
+            assert!(answer.header("content-type").starts_with("application/json"), "{path}");
         }
         let deep = eq.admin_get("/readyz?deep=true").await;
-        assert_eq!(
-            (deep.status.as_u16(), &deep.json()["redis"]),
-            (200, &"ok".into())
-        );
+        assert_eq!((deep.status.as_u16(), &deep.json()["redis"]), (200, &"ok".into()));
     }
 }
 
@@ -71,10 +43,7 @@ async fn deep_readiness_asks_the_store_and_plain_does_not() {
         })
         .await;
         let body = deep.json();
-        assert_eq!(
-            (&body["status"], &body["redis"]),
-            (&"not_ready".into(), &"unreachable".into())
-        );
+        assert_eq!((&body["status"], &body["redis"]), (&"not_ready".into(), &"unreachable".into()));
         assert_eq!(eq.admin_get("/readyz").await.status, 200);
     }
 }
@@ -82,15 +51,8 @@ async fn deep_readiness_asks_the_store_and_plain_does_not() {
 #[tokio::test]
 async fn probes_are_never_limited() {
     let (origin, redis) = (Origin::start().await, Redis::start().await);
-    let policy = format!(
-        "{}rate_limit: {{ average: 1, burst: 1, period: 1h }}\n",
-        origin.yaml(&[])
-    );
-    let eq = Edgequota::standalone()
-        .config(redis.yaml(&[]))
-        .config(policy)
-        .ready()
-        .await;
+    let policy = format!("{}rate_limit: {{ average: 1, burst: 1, period: 1h }}\n", origin.yaml(&[]));
+    let eq = Edgequota::standalone().config(redis.yaml(&[])).config(policy).ready().await;
     for _ in 0..50 {
         assert_eq!(eq.admin_get("/readyz").await.status, 200);
     }
@@ -146,11 +108,7 @@ async fn stats_have_the_contracts_fields() {
         }
     }
     let stats = plane.admin_json("/v1/stats").await;
-    assert_eq!(
-        stats["allowed"].as_u64().unwrap() + stats["limited"].as_u64().unwrap(),
-        8,
-        "{stats}"
-    );
+    assert_eq!(stats["allowed"].as_u64().unwrap() + stats["limited"].as_u64().unwrap(), 8, "{stats}");
 }
 
 #[tokio::test]
@@ -175,18 +133,8 @@ async fn metrics_are_open_metrics_when_asked_for() {
     let (_control, plane) = planes(&redis, &origin).await;
     let plain = plane.admin_get("/metrics").await;
     assert!(plain.header("content-type").starts_with("text/plain"));
-    let open = get(
-        plane.admin(),
-        "/metrics",
-        &[("accept", "application/openmetrics-text; version=1.0.0")],
-    )
-    .await;
-    assert!(
-        open.header("content-type")
-            .starts_with("application/openmetrics-text"),
-        "{:?}",
-        open.headers
-    );
+    let open = get(plane.admin(), "/metrics", &[("accept", "application/openmetrics-text; version=1.0.0")]).await;
+    assert!(open.header("content-type").starts_with("application/openmetrics-text"), "{:?}", open.headers);
     assert!(open.text().ends_with("# EOF\n"));
 }
 
@@ -216,11 +164,7 @@ async fn memory_at_rest_and_descriptors_stay_small() {
     let (origin, redis) = (Origin::start().await, Redis::start().await);
     let (control, plane) = planes(&redis, &origin).await;
     for eq in [&control, &plane] {
-        println!(
-            "at rest: {} KiB, {} descriptors",
-            eq.memory() >> 10,
-            eq.descriptors()
-        );
+        println!("at rest: {} KiB, {} descriptors", eq.memory() >> 10, eq.descriptors());
         assert!(eq.memory() < 64 << 20 && eq.descriptors() < 100);
     }
 }

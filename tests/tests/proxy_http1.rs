@@ -1,14 +1,13 @@
 //! Proxying over HTTP/1.1: what passes, what is added, what is taken away, what failures look like.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::large_futures)]
 
 use std::time::{Duration, Instant};
 
 use edgequota_tests::{
-    Edgequota, H1, Origin, Raw, RawOrigin, body,
+    Edgequota, H1, Origin, Raw, body,
     client::{request, send},
-    eventually, get,
+    eventually,
     ports::free_port,
-    post,
 };
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
@@ -17,45 +16,23 @@ use serde_json::Value;
 const EMBEDDED: &str = "redis: { mode: embedded }\n";
 
 async fn proxy(origin: &Origin, more: &str) -> Edgequota {
-    Edgequota::standalone()
-        .config(EMBEDDED)
-        .config(origin.yaml(&[]))
-        .config(more)
-        .ready()
-        .await
+    Edgequota::standalone().config(EMBEDDED).config(origin.yaml(&[])).config(more).ready().await
 }
 
 /// Values of a field in an echo, in order.
 fn echoed<'a>(echo: &'a Value, name: &str) -> Vec<&'a str> {
     let fields = echo["headers"].as_array().unwrap();
-    fields
-        .iter()
-        .filter(|f| f[0] == name)
-        .map(|f| f[1].as_str().unwrap())
-        .collect()
+    fields.iter().filter(|f| f[0] == name).map(|f| f[1].as_str().unwrap()).collect()
 }
 
 #[tokio::test]
 async fn methods_paths_queries_and_bodies_arrive_as_sent() {
     let origin = Origin::start().await;
     let eq = proxy(&origin, "").await;
-    for method in [
-        "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND",
-    ] {
-        let answer = send(
-            eq.proxy(),
-            method,
-            "/a/b%20c?x=%2F&y=1;2",
-            &[],
-            body::full("some body"),
-        )
-        .await;
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
+        let answer = send(eq.proxy(), method, "/a/b%20c?x=%2F&y=1;2", &[], body::full("some body")).await;
         let echo = answer.json();
-        assert_eq!(
-            (echo["method"].as_str(), echo["body"].as_str()),
-            (Some(method), Some("some body")),
-            "{method}"
-        );
+        assert_eq!((echo["method"].as_str(), echo["body"].as_str()), (Some(method), Some("some body")), "{method}");
         assert_eq!(echo["target"], "/a/b%20c?x=%2F&y=1;2");
         assert_eq!(echo["version"], "HTTP/1.1");
     }
@@ -76,10 +53,7 @@ async fn the_answer_streams_as_it_comes() {
     let mut client = H1::connect(eq.proxy()).await;
     let start = Instant::now();
     let script = [("x-origin", "chunks=4; chunk-delay=300")];
-    let mut response = client
-        .begin(request("GET", "h", "/", &script, body::empty()))
-        .await
-        .unwrap();
+    let mut response = client.begin(request("GET", "h", "/", &script, body::empty())).await.unwrap();
     let first = loop {
         let frame = response.body_mut().frame().await.unwrap().unwrap();
         if frame.data_ref().is_some_and(|d| !d.is_empty()) {
@@ -89,10 +63,7 @@ async fn the_answer_streams_as_it_comes() {
     let rest = response.into_body().collect().await.unwrap().to_bytes();
     let all = start.elapsed();
     assert_eq!(rest.len(), 3 * 16);
-    assert!(
-        first < Duration::from_millis(800) && all >= Duration::from_millis(1200),
-        "{first:?}, {all:?}"
-    );
+    assert!(first < Duration::from_millis(800) && all >= Duration::from_millis(1200), "{first:?}, {all:?}");
 }
 
 #[tokio::test]
@@ -101,22 +72,16 @@ async fn the_request_streams_as_it_comes() {
     let eq = proxy(&origin, "").await;
     let mut client = H1::connect(eq.proxy()).await;
     let (feeder, out) = body::channel();
-    let exchange =
-        tokio::spawn(async move { client.send(request("POST", "h", "/", &[], out)).await });
+    let exchange = tokio::spawn(async move { client.send(request("POST", "h", "/", &[], out)).await });
     assert!(feeder.send("first").await);
-    eventually(
-        "first piece at the origin",
-        Duration::from_secs(5),
-        || async { (origin.body_bytes() == 5).then_some(()) },
-    )
+    eventually("first piece at the origin", Duration::from_secs(5), || async {
+        (origin.body_bytes() == 5).then_some(())
+    })
     .await;
     assert!(feeder.send("second").await);
     drop(feeder);
     let echo = exchange.await.unwrap().unwrap().json();
-    assert_eq!(
-        (echo["body"].as_str(), echo["body_length"].as_u64()),
-        (Some("firstsecond"), Some(11))
-    );
+    assert_eq!((echo["body"].as_str(), echo["body_length"].as_u64()), (Some("firstsecond"), Some(11)));
 }
 
 #[tokio::test]
@@ -127,15 +92,11 @@ async fn both_directions_stream_at_once() {
     raw.send("POST / HTTP/1.1\r\nhost: h\r\nx-origin: stream\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n").await;
     let mut text = String::new();
     while !text.contains("one") {
-        text.push_str(
-            &String::from_utf8(raw.some(Duration::from_secs(5)).await.expect("no echo")).unwrap(),
-        );
+        text.push_str(&String::from_utf8(raw.some(Duration::from_secs(5)).await.expect("no echo")).unwrap());
     }
     raw.send("3\r\ntwo\r\n0\r\n\r\n").await;
     while !text.ends_with("0\r\n\r\n") {
-        text.push_str(
-            &String::from_utf8(raw.some(Duration::from_secs(5)).await.expect("no end")).unwrap(),
-        );
+        text.push_str(&String::from_utf8(raw.some(Duration::from_secs(5)).await.expect("no end")).unwrap());
     }
     assert!(text.contains("two"));
 }
@@ -147,13 +108,10 @@ async fn a_reader_that_is_slow_slows_the_backend_and_not_our_memory() {
     eq.get("/", &[]).await;
     let before = eq.memory();
     let mut raw = Raw::connect(eq.proxy()).await;
-    raw.send("GET / HTTP/1.1\r\nhost: h\r\nx-origin: chunks=4000; chunk-size=65536\r\n\r\n")
-        .await;
-    edgequota_tests::holds_for(
-        "memory stays flat while nobody reads",
-        Duration::from_secs(2),
-        || async { eq.memory() < before + (48 << 20) },
-    )
+    raw.send("GET / HTTP/1.1\r\nhost: h\r\nx-origin: chunks=4000; chunk-size=65536\r\n\r\n").await;
+    edgequota_tests::holds_for("memory stays flat while nobody reads", Duration::from_secs(2), || async {
+        eq.memory() < before + (48 << 20)
+    })
     .await;
 }
 
@@ -164,26 +122,17 @@ async fn an_upload_that_nobody_reads_is_not_swallowed() {
     eq.get("/", &[]).await;
     let before = eq.memory();
     let mut raw = Raw::connect(eq.proxy()).await;
-    raw.send("POST / HTTP/1.1\r\nhost: h\r\nx-origin: unread; head-delay=3000\r\ncontent-length: 268435456\r\n\r\n").await;
+    raw.send("POST / HTTP/1.1\r\nhost: h\r\nx-origin: unread; head-delay=3000\r\ncontent-length: 268435456\r\n\r\n")
+        .await;
     let piece = vec![b'x'; 1 << 20];
     let mut sent = 0;
     while sent < 128
-        && matches!(
-            tokio::time::timeout(Duration::from_millis(500), raw.try_send(&piece)).await,
-            Ok(Ok(()))
-        )
+        && matches!(tokio::time::timeout(Duration::from_millis(500), raw.try_send(&piece)).await, Ok(Ok(())))
     {
         sent += 1;
     }
-    assert!(
-        sent < 128,
-        "{sent} MiB were taken although the backend reads nothing"
-    );
-    assert!(
-        eq.memory() < before + (48 << 20),
-        "grew from {before} to {}",
-        eq.memory()
-    );
+    assert!(sent < 128, "{sent} MiB were taken although the backend reads nothing");
+    assert!(eq.memory() < before + (48 << 20), "grew from {before} to {}", eq.memory());
 }
 
 #[tokio::test]
@@ -196,12 +145,10 @@ async fn trailers_pass_both_ways() {
 
     let mut client = H1::connect(eq.proxy()).await;
     let (feeder, out) = body::channel();
-    let exchange = tokio::spawn(async move {
-        client
-            .send(request("POST", "h", "/", &[("trailer", "x-sum")], out))
-            .await
-            .unwrap()
-    });
+    let exchange =
+        tokio::spawn(
+            async move { client.send(request("POST", "h", "/", &[("trailer", "x-sum")], out)).await.unwrap() },
+        );
     assert!(feeder.send("data").await);
     let mut trailers = HeaderMap::new();
     trailers.insert("x-sum", HeaderValue::from_static("42"));
@@ -215,29 +162,22 @@ async fn expect_100_continue_is_answered_before_the_body() {
     let origin = Origin::start().await;
     let eq = proxy(&origin, "").await;
     let mut raw = Raw::connect(eq.proxy()).await;
-    raw.send("POST / HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n")
-        .await;
+    raw.send("POST / HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n").await;
     assert_eq!(raw.answer().await.expect("no interim answer").status, 100);
     raw.send("body").await;
     let answer = raw.answer().await.unwrap();
     assert_eq!(answer.status, 200);
-    assert!(
-        String::from_utf8(answer.body)
-            .unwrap()
-            .contains("\"body\":\"body\"")
-    );
+    assert!(String::from_utf8(answer.body).unwrap().contains("\"body\":\"body\""));
 }
 
 #[tokio::test]
 async fn a_refusal_answers_expect_100_continue_without_asking_for_the_body() {
     let origin = Origin::start().await;
-    let limit =
-        "rate_limit: { average: 1, burst: 1, period: 1h, key_strategy: { type: global } }\n";
+    let limit = "rate_limit: { average: 1, burst: 1, period: 1h, key_strategy: { type: global } }\n";
     let eq = proxy(&origin, limit).await;
     assert_eq!(eq.get("/", &[]).await.status, 200);
     let mut raw = Raw::connect(eq.proxy()).await;
-    raw.send("POST / HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n")
-        .await;
+    raw.send("POST / HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n").await;
     assert_eq!(raw.answer().await.unwrap().status, 429);
 }
 
@@ -247,29 +187,19 @@ async fn server_sent_events_are_flushed_one_by_one() {
     let eq = proxy(&origin, "").await;
     let mut raw = Raw::connect(eq.proxy()).await;
     let start = Instant::now();
-    raw.send("GET / HTTP/1.1\r\nhost: h\r\naccept: text/event-stream\r\nx-origin: sse=5; chunk-delay=200\r\n\r\n").await;
+    raw.send("GET / HTTP/1.1\r\nhost: h\r\naccept: text/event-stream\r\nx-origin: sse=5; chunk-delay=200\r\n\r\n")
+        .await;
     let mut text = String::new();
     for n in 0..5u32 {
         let event = format!("data: {n}\n\n");
         while !text.contains(&event) {
-            text.push_str(
-                &String::from_utf8(raw.some(Duration::from_secs(5)).await.expect("no event"))
-                    .unwrap(),
-            );
+            text.push_str(&String::from_utf8(raw.some(Duration::from_secs(5)).await.expect("no event")).unwrap());
         }
-        let late = start
-            .elapsed()
-            .saturating_sub(Duration::from_millis(200) * (n + 1));
-        assert!(
-            late < Duration::from_millis(600),
-            "event {n} came {late:?} late"
-        );
+        let late = start.elapsed().saturating_sub(Duration::from_millis(200) * (n + 1));
+        assert!(late < Duration::from_millis(600), "event {n} came {late:?} late");
         assert!(n == 4 || !text.contains("data: 4"), "events came together");
     }
-    assert!(
-        text.to_lowercase()
-            .contains("content-type: text/event-stream")
-    );
+    assert!(text.to_lowercase().contains("content-type: text/event-stream"));
 }
 
 #[tokio::test]
@@ -286,19 +216,8 @@ async fn hop_by_hop_fields_do_not_pass() {
     .await;
     let answer = raw.answer().await.unwrap();
     let seen = origin.last();
-    for name in [
-        "x-mine",
-        "keep-alive",
-        "proxy-connection",
-        "proxy-authorization",
-        "upgrade",
-        "te",
-    ] {
-        assert!(
-            !seen.headers.contains_key(name),
-            "{name} passed: {:?}",
-            seen.headers
-        );
+    for name in ["x-mine", "keep-alive", "proxy-connection", "proxy-authorization", "upgrade", "te"] {
+        assert!(!seen.headers.contains_key(name), "{name} passed: {:?}", seen.headers);
     }
     assert_eq!(seen.headers["x-kept"], "1");
     assert_eq!(answer.header("x-ok"), "1");
@@ -311,8 +230,7 @@ async fn hop_by_hop_fields_do_not_pass() {
 async fn te_trailers_passes() {
     let origin = Origin::start().await;
     let eq = proxy(&origin, "").await;
-    eq.get("/", &[("te", "trailers"), ("connection", "te")])
-        .await;
+    eq.get("/", &[("te", "trailers"), ("connection", "te")]).await;
     assert_eq!(origin.last().headers["te"], "trailers");
 }
 
@@ -320,10 +238,7 @@ async fn te_trailers_passes() {
 async fn host_is_kept_and_forwarding_headers_are_added() {
     let origin = Origin::start().await;
     let eq = proxy(&origin, "").await;
-    let echo = eq
-        .get("/", &[("host", "api.example.com:8443")])
-        .await
-        .json();
+    let echo = eq.get("/", &[("host", "api.example.com:8443")]).await.json();
     assert_eq!(echo["host"], "api.example.com:8443");
     assert_eq!(echoed(&echo, "x-forwarded-host"), ["api.example.com:8443"]);
     assert_eq!(echoed(&echo, "x-forwarded-proto"), ["http"]);
@@ -334,16 +249,9 @@ async fn host_is_kept_and_forwarding_headers_are_added() {
 async fn without_trusted_proxies_the_clients_forwarding_headers_are_kept_and_appended_to() {
     let origin = Origin::start().await;
     let eq = proxy(&origin, "").await;
-    let sent = [
-        ("x-forwarded-for", "9.9.9.9"),
-        ("x-forwarded-host", "a.b"),
-        ("x-forwarded-proto", "https"),
-    ];
+    let sent = [("x-forwarded-for", "9.9.9.9"), ("x-forwarded-host", "a.b"), ("x-forwarded-proto", "https")];
     let echo = eq.get("/", &sent).await.json();
-    assert_eq!(
-        echoed(&echo, "x-forwarded-for").join(", "),
-        "9.9.9.9, 127.0.0.1"
-    );
+    assert_eq!(echoed(&echo, "x-forwarded-for").join(", "), "9.9.9.9, 127.0.0.1");
     assert_eq!(echoed(&echo, "x-forwarded-host"), ["a.b"]);
     assert_eq!(echoed(&echo, "x-forwarded-proto"), ["https"]);
 }
@@ -352,11 +260,7 @@ async fn without_trusted_proxies_the_clients_forwarding_headers_are_kept_and_app
 async fn an_untrusted_peer_cannot_write_forwarding_headers() {
     let origin = Origin::start().await;
     let eq = proxy(&origin, "server: { trusted_proxies: [10.0.0.0/8] }\n").await;
-    let sent = [
-        ("x-forwarded-for", "9.9.9.9"),
-        ("x-forwarded-host", "a.b"),
-        ("x-forwarded-proto", "https"),
-    ];
+    let sent = [("x-forwarded-for", "9.9.9.9"), ("x-forwarded-host", "a.b"), ("x-forwarded-proto", "https")];
     let echo = eq.get("/", &sent).await.json();
     assert_eq!(echoed(&echo, "x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!(echoed(&echo, "x-forwarded-host"), ["test.example"]);
@@ -364,10 +268,7 @@ async fn an_untrusted_peer_cannot_write_forwarding_headers() {
 
     let eq = proxy(&origin, "server: { trusted_proxies: [127.0.0.1] }\n").await;
     let echo = eq.get("/", &sent).await.json();
-    assert_eq!(
-        echoed(&echo, "x-forwarded-for").join(", "),
-        "9.9.9.9, 127.0.0.1"
-    );
+    assert_eq!(echoed(&echo, "x-forwarded-for").join(", "), "9.9.9.9, 127.0.0.1");
     assert_eq!(echoed(&echo, "x-forwarded-host"), ["a.b"]);
     assert_eq!(echoed(&echo, "x-forwarded-proto"), ["https"]);
 }
@@ -383,10 +284,7 @@ async fn request_ids_are_kept_when_good_and_made_when_not() {
     for bad in ["with space", "quote\"", long.as_str(), ""] {
         let answer = eq.get("/", &[("x-request-id", bad)]).await;
         let made = answer.header("x-request-id");
-        assert!(
-            made.len() == 32 && made.bytes().all(|b| b.is_ascii_hexdigit()),
-            "{bad:?} became {made:?}"
-        );
+        assert!(made.len() == 32 && made.bytes().all(|b| b.is_ascii_hexdigit()), "{bad:?} became {made:?}");
         assert_eq!(echoed(&answer.json(), "x-request-id"), [made]);
     }
     let (one, two) = (eq.get("/", &[]).await, eq.get("/", &[]).await);
@@ -398,29 +296,15 @@ async fn answers_without_a_body_leave_the_connection_usable() {
     let origin = Origin::start().await;
     let eq = proxy(&origin, "").await;
     let mut raw = Raw::connect(eq.proxy()).await;
-    raw.send("HEAD / HTTP/1.1\r\nhost: h\r\nx-origin: length=5000\r\n\r\n")
-        .await;
+    raw.send("HEAD / HTTP/1.1\r\nhost: h\r\nx-origin: length=5000\r\n\r\n").await;
     let head = String::from_utf8(raw.some(Duration::from_secs(5)).await.unwrap()).unwrap();
-    assert!(
-        head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"),
-        "{head}"
-    );
-    assert!(
-        head.to_lowercase().contains("content-length: 5000"),
-        "{head}"
-    );
+    assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(head.to_lowercase().contains("content-length: 5000"), "{head}");
     for status in ["204", "304"] {
-        raw.send(format!(
-            "GET / HTTP/1.1\r\nhost: h\r\nx-origin: status={status}\r\n\r\n"
-        ))
-        .await;
+        raw.send(format!("GET / HTTP/1.1\r\nhost: h\r\nx-origin: status={status}\r\n\r\n")).await;
         let answer = raw.answer().await.unwrap();
         assert_eq!(answer.status.to_string(), status);
-        assert!(
-            !answer.head.to_lowercase().contains("transfer-encoding"),
-            "{}",
-            answer.head
-        );
+        assert!(!answer.head.to_lowercase().contains("transfer-encoding"), "{}", answer.head);
     }
     raw.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
     assert_eq!(raw.answer().await.unwrap().status, 200);
@@ -434,9 +318,7 @@ async fn pipelined_requests_are_answered_in_order() {
     let mut raw = Raw::connect(eq.proxy()).await;
     let mut all = String::new();
     for (n, delay) in [(1, 200), (2, 0), (3, 50)] {
-        all.push_str(&format!(
-            "GET /{n} HTTP/1.1\r\nhost: h\r\nx-origin: head-delay={delay}\r\n\r\n"
-        ));
+        all.push_str(&format!("GET /{n} HTTP/1.1\r\nhost: h\r\nx-origin: head-delay={delay}\r\n\r\n"));
     }
     all.push_str("POST /4 HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\nabcGET /5 HTTP/1.1\r\nhost: h\r\n\r\n");
     raw.send(all).await;
@@ -467,14 +349,8 @@ async fn a_kept_backend_connection_that_died_costs_no_request() {
     }
     drop(origin);
     let origin = eventually("port free again", Duration::from_secs(5), || async {
-        let free = tokio::net::TcpStream::connect(("127.0.0.1", port))
-            .await
-            .is_err();
-        if free {
-            Some(Origin::at(port).await)
-        } else {
-            None
-        }
+        let free = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err();
+        if free { Some(Origin::at(port).await) } else { None }
     })
     .await;
     assert_eq!(eq.get("/", &[]).await.status, 200);
@@ -486,350 +362,9 @@ async fn http_1_0_clients_get_an_answer_they_can_read() {
     let origin = Origin::start().await;
     let eq = proxy(&origin, "").await;
     let mut raw = Raw::connect(eq.proxy()).await;
-    raw.send("GET / HTTP/1.0\r\nhost: h\r\nx-origin: chunks=2\r\n\r\n")
-        .await;
-    let (bytes, _) = raw
-        .until_closed(Duration::from_secs(10))
-        .await
-        .expect("closed after the answer");
+    raw.send("GET / HTTP/1.0\r\nhost: h\r\nx-origin: chunks=2\r\n\r\n").await;
+    let (bytes, _) = raw.until_closed(Duration::from_secs(10)).await.expect("closed after the answer");
     let text = String::from_utf8(bytes).unwrap();
     assert!(!text.to_lowercase().contains("transfer-encoding"), "{text}");
-    assert!(
-        text.ends_with(&format!("\r\n\r\n{}", "a".repeat(32))),
-        "{text}"
-    );
-}
-
-fn is_json_error(answer: &edgequota_tests::Answer, status: u16, code: &str) {
-    assert_eq!(
-        (answer.status.as_u16(), answer.error().as_str()),
-        (status, code),
-        "{}",
-        answer.text()
-    );
-    assert_eq!(answer.header("content-type"), "application/json");
-    let body = answer.json();
-    assert!(
-        body["message"].as_str().is_some_and(|m| !m.is_empty()),
-        "{body}"
-    );
-    assert_eq!(body["request_id"], answer.header("x-request-id"), "{body}");
-}
-
-#[tokio::test]
-async fn a_backend_that_is_away_is_502_and_a_slow_one_504() {
-    let closed = free_port();
-    let yaml = format!("{EMBEDDED}backend: {{ url: \"http://127.0.0.1:{closed}\" }}\n");
-    let eq = Edgequota::standalone().config(yaml).ready().await;
-    is_json_error(&eq.get("/", &[]).await, 502, "backend_unavailable");
-
-    let origin = Origin::start().await;
-    let eq = Edgequota::standalone()
-        .config(EMBEDDED)
-        .config(origin.yaml(&["timeout: 300ms"]))
-        .ready()
-        .await;
-    let start = Instant::now();
-    is_json_error(
-        &eq.get("/", &[("x-origin", "head-delay=5000")]).await,
-        504,
-        "backend_timeout",
-    );
-    assert!(
-        (300..2000).contains(&start.elapsed().as_millis()),
-        "{:?}",
-        start.elapsed()
-    );
-    is_json_error(
-        &eq.get("/", &[("x-origin", "drop=head")]).await,
-        502,
-        "backend_unavailable",
-    );
-    assert_eq!(
-        eq.get("/", &[("x-origin", "chunks=4; chunk-delay=200")])
-            .await
-            .status,
-        200,
-        "the body may take longer"
-    );
-}
-
-#[tokio::test]
-async fn garbage_from_the_backend_is_502() {
-    for garbage in [
-        "hello, this is no HTTP\r\n\r\n",
-        "HTTP/1.1 abc\r\n\r\n",
-        "\0\0\0\0\0\0\0\0\0\r\n\r\n",
-    ] {
-        let origin = RawOrigin::start(garbage, true).await;
-        let eq = Edgequota::standalone()
-            .config(EMBEDDED)
-            .config(origin.yaml())
-            .ready()
-            .await;
-        is_json_error(&eq.get("/", &[]).await, 502, "backend_unavailable");
-    }
-}
-
-#[tokio::test]
-async fn conflicting_framing_from_the_backend_is_502() {
-    for bad in [
-        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nokx",
-        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-        "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
-    ] {
-        let origin = RawOrigin::start(bad, true).await;
-        let eq = Edgequota::standalone()
-            .config(EMBEDDED)
-            .config(origin.yaml())
-            .ready()
-            .await;
-        is_json_error(&eq.get("/", &[]).await, 502, "backend_unavailable");
-    }
-}
-
-#[tokio::test]
-async fn an_answer_that_breaks_off_is_broken_off_for_the_client_too() {
-    let origin = Origin::start().await;
-    let eq = proxy(&origin, "").await;
-    let mut client = H1::connect(eq.proxy()).await;
-    let script = [("x-origin", "chunks=3; drop=body")];
-    let result = client
-        .send(request("GET", "h", "/", &script, body::empty()))
-        .await;
-    assert!(result.is_err(), "a cut answer looked complete: {result:?}");
-    let short = RawOrigin::start(
-        &b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort"[..],
-        true,
-    )
-    .await;
-    let eq = Edgequota::standalone()
-        .config(EMBEDDED)
-        .config(short.yaml())
-        .ready()
-        .await;
-    let mut client = H1::connect(eq.proxy()).await;
-    assert!(
-        client
-            .send(request("GET", "h", "/", &[], body::empty()))
-            .await
-            .is_err()
-    );
-}
-
-#[tokio::test]
-async fn interim_answers_of_the_backend_do_not_confuse_the_exchange() {
-    let early = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n\
-                 HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-    let origin = RawOrigin::start(early, false).await;
-    let eq = Edgequota::standalone()
-        .config(EMBEDDED)
-        .config(origin.yaml())
-        .ready()
-        .await;
-    let mut client = H1::connect(eq.proxy()).await;
-    for _ in 0..2 {
-        let answer = client
-            .send(request("GET", "h", "/", &[], body::empty()))
-            .await
-            .unwrap();
-        assert_eq!(
-            (answer.status.as_u16(), answer.text().as_str()),
-            (200, "ok")
-        );
-    }
-}
-
-#[tokio::test]
-async fn bodies_over_the_limit_are_413() {
-    let origin = Origin::start().await;
-    let eq = Edgequota::standalone()
-        .config(EMBEDDED)
-        .config(origin.yaml(&["max_request_body_size: 1000"]))
-        .ready()
-        .await;
-    assert_eq!(
-        post(eq.proxy(), "/", &[], vec![b'x'; 1000]).await.status,
-        200
-    );
-    let reached = origin.requests();
-    is_json_error(
-        &post(eq.proxy(), "/", &[], vec![b'x'; 1001]).await,
-        413,
-        "request_too_large",
-    );
-    assert_eq!(
-        origin.requests(),
-        reached,
-        "a body that announces its size need not travel"
-    );
-
-    let mut raw = Raw::connect(eq.proxy()).await;
-    raw.send("POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
-        .await;
-    for _ in 0..3 {
-        let _ = raw
-            .try_send(format!("190\r\n{}\r\n", "x".repeat(400)))
-            .await;
-    }
-    let _ = raw.try_send("0\r\n\r\n").await;
-    assert_eq!(raw.answer().await.expect("an answer").status, 413);
-}
-
-#[tokio::test]
-async fn headers_over_the_limits_are_431() {
-    let origin = Origin::start().await;
-    let eq = proxy(
-        &origin,
-        "server: { max_header_bytes: 4096, max_headers: 20 }\n",
-    )
-    .await;
-    let big = "x".repeat(5000);
-    let answer = get(eq.proxy(), "/", &[("x-big", &big)]).await;
-    is_json_error(&answer, 431, "headers_too_large");
-    let names: Vec<String> = (0..25).map(|n| format!("x-{n}")).collect();
-    let many: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "1")).collect();
-    is_json_error(&get(eq.proxy(), "/", &many).await, 431, "headers_too_large");
-    assert_eq!(origin.requests(), 0);
-    assert_eq!(
-        get(eq.proxy(), "/", &[("x-fits", &"x".repeat(3000))])
-            .await
-            .status,
-        200
-    );
-}
-
-#[tokio::test]
-async fn too_many_requests_at_once_are_503() {
-    let origin = Origin::start().await;
-    let eq = proxy(&origin, "server: { max_concurrent_requests: 2 }\n").await;
-    let addr = eq.proxy();
-    let slow: Vec<_> = (0..2)
-        .map(|_| {
-            tokio::spawn(async move { get(addr, "/", &[("x-origin", "head-delay=1500")]).await })
-        })
-        .collect();
-    eventually("both are at the origin", Duration::from_secs(5), || async {
-        (origin.requests() == 2).then_some(())
-    })
-    .await;
-    is_json_error(&get(addr, "/", &[]).await, 503, "overloaded");
-    for one in slow {
-        assert_eq!(one.await.unwrap().status, 200);
-    }
-    assert_eq!(get(addr, "/", &[]).await.status, 200);
-    assert_eq!(
-        eq.metrics()
-            .await
-            .sum("edgequota_concurrent_requests_rejected_total", &[]),
-        1.0
-    );
-}
-
-#[tokio::test]
-async fn no_route_and_no_default_backend_is_404() {
-    let origin = Origin::start().await;
-    let yaml = format!(
-        "{EMBEDDED}backends: [{{ name: one, url: \"{}\" }}]\nroutes: [{{ name: r, match: {{ path_prefix: /r }}, backend: one }}]\n",
-        origin.url()
-    );
-    let eq = Edgequota::standalone().config(yaml).ready().await;
-    assert_eq!(eq.get("/r/x", &[]).await.status, 200);
-    is_json_error(&eq.get("/other", &[]).await, 404, "no_route");
-    is_json_error(&eq.get("/rx", &[]).await, 404, "no_route");
-}
-
-#[tokio::test]
-async fn routes_go_to_their_backends_by_host_path_method_and_header() {
-    let (one, two) = (Origin::start().await, Origin::start().await);
-    let yaml = format!(
-        "{EMBEDDED}{}backends: [{{ name: two, url: \"{}\" }}]\nroutes:\n\
-         - {{ name: host, match: {{ hosts: [\"*.two.example\"] }}, backend: two }}\n\
-         - {{ name: path, match: {{ path_prefix: /two, methods: [POST], headers: [{{ name: X-Beta, exact: \"1\" }}] }}, backend: two }}\n",
-        one.yaml(&[]),
-        two.url()
-    );
-    let eq = Edgequota::standalone().config(yaml).ready().await;
-    let at = |answer: edgequota_tests::Answer, origin: &Origin, n: usize| {
-        assert_eq!(answer.status, 200);
-        assert_eq!(origin.requests(), n, "{}", answer.text());
-    };
-    at(
-        eq.get("/", &[("host", "a.b.TWO.example:81")]).await,
-        &two,
-        1,
-    );
-    at(eq.get("/", &[("host", "two.example")]).await, &one, 1);
-    at(
-        post(eq.proxy(), "/two/x", &[("x-beta", "1")], "").await,
-        &two,
-        2,
-    );
-    at(
-        post(eq.proxy(), "/two/x", &[("x-beta", "2")], "").await,
-        &one,
-        2,
-    );
-    at(eq.get("/two/x", &[("x-beta", "1")]).await, &one, 3);
-    at(
-        post(eq.proxy(), "/x/../%74wo//x", &[("x-beta", "1")], "").await,
-        &two,
-        3,
-    );
-    assert_eq!(
-        two.last().target,
-        "/two/x",
-        "what was matched is what is sent on"
-    );
-}
-
-#[tokio::test]
-async fn a_websocket_upgrade_is_a_clear_501() {
-    let origin = Origin::start().await;
-    let eq = proxy(&origin, "").await;
-    let mut raw = Raw::connect(eq.proxy()).await;
-    raw.send(
-        "GET /ws HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-    )
-    .await;
-    let answer = raw.answer().await.unwrap();
-    assert_eq!(answer.status, 501);
-    assert!(
-        String::from_utf8(answer.body)
-            .unwrap()
-            .to_lowercase()
-            .contains("websocket")
-    );
-    assert_eq!(origin.requests(), 0);
-}
-
-#[tokio::test]
-async fn the_health_path_answers_readiness_and_is_never_forwarded_or_limited() {
-    let origin = Origin::start().await;
-    let more =
-        "server: { health_path: /-/health }\nrate_limit: { average: 1, burst: 1, period: 1h }\n";
-    let eq = proxy(&origin, more).await;
-    for _ in 0..3 {
-        assert_eq!(eq.get("/-/health", &[]).await.status, 200);
-    }
-    assert_eq!(origin.requests(), 0);
-    assert_eq!(eq.get("/", &[]).await.status, 200);
-}
-
-#[tokio::test]
-async fn dns_names_are_resolved_and_every_address_is_used() {
-    let origin = Origin::start().await;
-    let yaml = format!(
-        "{EMBEDDED}backend: {{ url: \"http://localhost:{}\" }}\n",
-        origin.addr().port()
-    );
-    let eq = Edgequota::standalone().config(yaml).ready().await;
-    for _ in 0..4 {
-        assert_eq!(
-            eq.get("/", &[]).await.status,
-            200,
-            "localhost may also be ::1, where nobody listens"
-        );
-    }
+    assert!(text.ends_with(&format!("\r\n\r\n{}", "a".repeat(32))), "{text}");
 }

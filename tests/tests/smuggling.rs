@@ -1,6 +1,6 @@
 //! Request smuggling: what two servers could read differently is refused, and the backend never sees a second
 //! request. What goes on is always framed by us.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::large_futures)]
 
 use std::time::Duration;
 
@@ -28,20 +28,13 @@ async fn refused(cases: &[(&str, String)], status: u16) {
                 let text = String::from_utf8_lossy(&answer).into_owned();
                 let answers = text.matches("HTTP/1.1 ").count();
                 if !text.starts_with(&format!("HTTP/1.1 {status} ")) || answers != 1 {
-                    wrong.push(format!(
-                        "{name}: answered {:?}",
-                        text.lines().next().unwrap_or("nothing")
-                    ));
+                    wrong.push(format!("{name}: answered {:?}", text.lines().next().unwrap_or("nothing")));
                 }
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(
-        !origin.text().contains("hidden"),
-        "a hidden request arrived: {}",
-        origin.text()
-    );
+    assert!(!origin.text().contains("hidden"), "a hidden request arrived: {}", origin.text());
     assert_eq!(origin.heads(), 0, "something arrived: {}", origin.text());
     let mut raw = Raw::connect(eq.proxy()).await;
     raw.send("GET /good HTTP/1.1\r\nhost: h\r\n\r\n").await;
@@ -55,56 +48,18 @@ fn post(fields: &str, rest: &str) -> String {
 #[tokio::test]
 async fn conflicting_and_malformed_lengths() {
     let mut cases = vec![
-        (
-            "CL and TE",
-            post(
-                "content-length: 4\r\ntransfer-encoding: chunked\r\n",
-                "0\r\n\r\n",
-            ),
-        ),
-        (
-            "TE and CL",
-            post(
-                "transfer-encoding: chunked\r\ncontent-length: 4\r\n",
-                "0\r\n\r\n",
-            ),
-        ),
-        (
-            "two CL that differ",
-            post("content-length: 0\r\ncontent-length: 5\r\n", ""),
-        ),
-        (
-            "a CL list that differs",
-            post("content-length: 0, 5\r\n", ""),
-        ),
-        (
-            "two CL that agree",
-            post("content-length: 1\r\ncontent-length: 1\r\n", "a"),
-        ),
-        (
-            "HTTP/1.0 with TE",
-            "POST / HTTP/1.0\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
-        ),
+        ("CL and TE", post("content-length: 4\r\ntransfer-encoding: chunked\r\n", "0\r\n\r\n")),
+        ("TE and CL", post("transfer-encoding: chunked\r\ncontent-length: 4\r\n", "0\r\n\r\n")),
+        ("two CL that differ", post("content-length: 0\r\ncontent-length: 5\r\n", "")),
+        ("a CL list that differs", post("content-length: 0, 5\r\n", "")),
+        ("two CL that agree", post("content-length: 1\r\ncontent-length: 1\r\n", "a")),
+        ("HTTP/1.0 with TE", "POST / HTTP/1.0\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned()),
     ];
-    for value in [
-        "+1",
-        "-1",
-        "0x1",
-        "1 1",
-        "1a",
-        "",
-        "18446744073709551616",
-        "1;q=1",
-        "1.0",
-        "\u{661}",
-    ] {
+    for value in ["+1", "-1", "0x1", "1 1", "1a", "", "18446744073709551616", "1;q=1", "1.0", "\u{661}"] {
         cases.push(("bad CL", post(&format!("content-length: {value}\r\n"), "a")));
     }
     cases.push(("space before the colon", post("content-length : 5\r\n", "")));
-    cases.push((
-        "tab before the colon",
-        post("transfer-encoding\t: chunked\r\n", "0\r\n\r\n"),
-    ));
+    cases.push(("tab before the colon", post("transfer-encoding\t: chunked\r\n", "0\r\n\r\n")));
     refused(&cases, 400).await;
 }
 
@@ -125,25 +80,10 @@ async fn transfer_encodings_other_than_chunked() {
         "chunk ed",
         "",
     ] {
-        cases.push((
-            "bad TE",
-            post(&format!("transfer-encoding: {value}\r\n"), "0\r\n\r\n"),
-        ));
+        cases.push(("bad TE", post(&format!("transfer-encoding: {value}\r\n"), "0\r\n\r\n")));
     }
-    cases.push((
-        "two TE",
-        post(
-            "transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n",
-            "0\r\n\r\n",
-        ),
-    ));
-    cases.push((
-        "two chunked",
-        post(
-            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
-            "0\r\n\r\n",
-        ),
-    ));
+    cases.push(("two TE", post("transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n", "0\r\n\r\n")));
+    cases.push(("two chunked", post("transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n", "0\r\n\r\n")));
     let origin = RawOrigin::ok().await;
     let eq = proxy(&origin).await;
     let mut wrong = Vec::new();
@@ -151,16 +91,10 @@ async fn transfer_encodings_other_than_chunked() {
         let mut raw = Raw::connect(eq.proxy()).await;
         let _ = raw.try_send(format!("{bytes}{HIDDEN}")).await;
         let answer = raw.until_closed(Duration::from_secs(5)).await;
-        let text = answer
-            .map(|(bytes, _)| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default();
+        let text = answer.map(|(bytes, _)| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let refused = text.starts_with("HTTP/1.1 400 ") || text.starts_with("HTTP/1.1 501 ");
         if !refused || text.matches("HTTP/1.1 ").count() != 1 {
-            wrong.push(format!(
-                "{:?}: {:?}",
-                bytes.lines().nth(2),
-                text.lines().next()
-            ));
+            wrong.push(format!("{:?}: {:?}", bytes.lines().nth(2), text.lines().next()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -170,58 +104,19 @@ async fn transfer_encodings_other_than_chunked() {
 #[tokio::test]
 async fn line_ends_and_folding() {
     let cases = [
-        (
-            "bare LF ends the request line",
-            "GET / HTTP/1.1\nhost: h\r\n\r\n".to_owned(),
-        ),
-        (
-            "bare LF ends a field",
-            "GET / HTTP/1.1\r\nhost: h\nx: y\r\n\r\n".to_owned(),
-        ),
-        (
-            "bare LF ends the head",
-            "GET / HTTP/1.1\r\nhost: h\r\n\n".to_owned(),
-        ),
-        (
-            "bare CR in a value",
-            "GET / HTTP/1.1\r\nhost: h\r\nx: a\rb\r\n\r\n".to_owned(),
-        ),
-        (
-            "bare CR before a field",
-            "GET / HTTP/1.1\r\nhost: h\r\n\rx: a\r\n\r\n".to_owned(),
-        ),
-        (
-            "obs-fold",
-            "GET / HTTP/1.1\r\nhost: h\r\nx: a\r\n b\r\n\r\n".to_owned(),
-        ),
-        (
-            "obs-fold by tab",
-            "GET / HTTP/1.1\r\nhost: h\r\nx: a\r\n\tb\r\n\r\n".to_owned(),
-        ),
-        (
-            "first field folded",
-            "GET / HTTP/1.1\r\n host: h\r\n\r\n".to_owned(),
-        ),
-        (
-            "NUL in a value",
-            "GET / HTTP/1.1\r\nhost: h\r\nx: a\0b\r\n\r\n".to_owned(),
-        ),
-        (
-            "NUL in a name",
-            "GET / HTTP/1.1\r\nhost: h\r\nx\0: a\r\n\r\n".to_owned(),
-        ),
-        (
-            "space in a name",
-            "GET / HTTP/1.1\r\nhost: h\r\nx y: a\r\n\r\n".to_owned(),
-        ),
-        (
-            "no name",
-            "GET / HTTP/1.1\r\nhost: h\r\n: a\r\n\r\n".to_owned(),
-        ),
-        (
-            "no colon",
-            "GET / HTTP/1.1\r\nhost: h\r\nnonsense\r\n\r\n".to_owned(),
-        ),
+        ("bare LF ends the request line", "GET / HTTP/1.1\nhost: h\r\n\r\n".to_owned()),
+        ("bare LF ends a field", "GET / HTTP/1.1\r\nhost: h\nx: y\r\n\r\n".to_owned()),
+        ("bare LF ends the head", "GET / HTTP/1.1\r\nhost: h\r\n\n".to_owned()),
+        ("bare CR in a value", "GET / HTTP/1.1\r\nhost: h\r\nx: a\rb\r\n\r\n".to_owned()),
+        ("bare CR before a field", "GET / HTTP/1.1\r\nhost: h\r\n\rx: a\r\n\r\n".to_owned()),
+        ("obs-fold", "GET / HTTP/1.1\r\nhost: h\r\nx: a\r\n b\r\n\r\n".to_owned()),
+        ("obs-fold by tab", "GET / HTTP/1.1\r\nhost: h\r\nx: a\r\n\tb\r\n\r\n".to_owned()),
+        ("first field folded", "GET / HTTP/1.1\r\n host: h\r\n\r\n".to_owned()),
+        ("NUL in a value", "GET / HTTP/1.1\r\nhost: h\r\nx: a\0b\r\n\r\n".to_owned()),
+        ("NUL in a name", "GET / HTTP/1.1\r\nhost: h\r\nx\0: a\r\n\r\n".to_owned()),
+        ("space in a name", "GET / HTTP/1.1\r\nhost: h\r\nx y: a\r\n\r\n".to_owned()),
+        ("no name", "GET / HTTP/1.1\r\nhost: h\r\n: a\r\n\r\n".to_owned()),
+        ("no colon", "GET / HTTP/1.1\r\nhost: h\r\nnonsense\r\n\r\n".to_owned()),
     ];
     refused(&cases, 400).await;
 }
@@ -245,31 +140,13 @@ async fn request_lines_targets_and_hosts() {
         ("bad percent", line("GET /a%zz HTTP/1.1")),
         ("above the root", line("GET /../../etc HTTP/1.1")),
         ("no host", "GET / HTTP/1.1\r\nx: y\r\n\r\n".to_owned()),
-        (
-            "two hosts",
-            "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n".to_owned(),
-        ),
-        (
-            "two hosts that agree",
-            "GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n".to_owned(),
-        ),
+        ("two hosts", "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n".to_owned()),
+        ("two hosts that agree", "GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n".to_owned()),
         ("bad host", "GET / HTTP/1.1\r\nhost: a/b\r\n\r\n".to_owned()),
-        (
-            "host with user",
-            "GET / HTTP/1.1\r\nhost: u@h\r\n\r\n".to_owned(),
-        ),
-        (
-            "absolute form against host",
-            "GET http://evil.example/ HTTP/1.1\r\nhost: h\r\n\r\n".to_owned(),
-        ),
-        (
-            "absolute form with user",
-            "GET http://u@h/ HTTP/1.1\r\nhost: h\r\n\r\n".to_owned(),
-        ),
-        (
-            "CONNECT",
-            "CONNECT h:443 HTTP/1.1\r\nhost: h:443\r\n\r\n".to_owned(),
-        ),
+        ("host with user", "GET / HTTP/1.1\r\nhost: u@h\r\n\r\n".to_owned()),
+        ("absolute form against host", "GET http://evil.example/ HTTP/1.1\r\nhost: h\r\n\r\n".to_owned()),
+        ("absolute form with user", "GET http://u@h/ HTTP/1.1\r\nhost: h\r\n\r\n".to_owned()),
+        ("CONNECT", "CONNECT h:443 HTTP/1.1\r\nhost: h:443\r\n\r\n".to_owned()),
     ];
     let origin = RawOrigin::ok().await;
     let eq = proxy(&origin).await;
@@ -296,19 +173,9 @@ async fn request_lines_targets_and_hosts() {
 async fn other_versions_are_refused() {
     let origin = RawOrigin::ok().await;
     let eq = proxy(&origin).await;
-    for version in [
-        "HTTP/2.0",
-        "HTTP/0.9",
-        "HTTP/1.2",
-        "HTTP/11.1",
-        "http/1.1",
-        "HTTP/1.1x",
-        "HTTP/1",
-    ] {
+    for version in ["HTTP/2.0", "HTTP/0.9", "HTTP/1.2", "HTTP/11.1", "http/1.1", "HTTP/1.1x", "HTTP/1"] {
         let mut raw = Raw::connect(eq.proxy()).await;
-        let _ = raw
-            .try_send(format!("GET / {version}\r\nhost: h\r\n\r\n"))
-            .await;
+        let _ = raw.try_send(format!("GET / {version}\r\nhost: h\r\n\r\n")).await;
         let status = raw.answer().await.map(|a| a.status);
         assert!(matches!(status, Some(400 | 505)), "{version}: {status:?}");
     }
@@ -324,31 +191,13 @@ async fn bad_chunks_never_complete_a_request() {
         ("size with a prefix", post(chunked, "0x1\r\na\r\n0\r\n\r\n")),
         ("size with a plus", post(chunked, "+1\r\na\r\n0\r\n\r\n")),
         ("empty size", post(chunked, "\r\na\r\n0\r\n\r\n")),
-        (
-            "size that overflows",
-            post(chunked, "10000000000000001\r\na\r\n0\r\n\r\n"),
-        ),
+        ("size that overflows", post(chunked, "10000000000000001\r\na\r\n0\r\n\r\n")),
         ("bare LF after the size", post(chunked, "1\na\r\n0\r\n\r\n")),
-        (
-            "bare LF in an extension",
-            post(chunked, "1;a=b\nx\r\na\r\n0\r\n\r\n"),
-        ),
-        (
-            "space before the size",
-            post(chunked, " 1\r\na\r\n0\r\n\r\n"),
-        ),
-        (
-            "data longer than its size",
-            post(chunked, "1\r\nab\r\n0\r\n\r\n"),
-        ),
-        (
-            "data without its line end",
-            post(chunked, "1\r\na0\r\n\r\n"),
-        ),
-        (
-            "bad trailer",
-            post(chunked, "1\r\na\r\n0\r\nno colon\r\n\r\n"),
-        ),
+        ("bare LF in an extension", post(chunked, "1;a=b\nx\r\na\r\n0\r\n\r\n")),
+        ("space before the size", post(chunked, " 1\r\na\r\n0\r\n\r\n")),
+        ("data longer than its size", post(chunked, "1\r\nab\r\n0\r\n\r\n")),
+        ("data without its line end", post(chunked, "1\r\na0\r\n\r\n")),
+        ("bad trailer", post(chunked, "1\r\na\r\n0\r\nno colon\r\n\r\n")),
     ];
     let origin = RawOrigin::ok().await;
     let eq = proxy(&origin).await;
@@ -360,11 +209,7 @@ async fn bad_chunks_never_complete_a_request() {
             wrong.push(format!("{name}: connection left open"));
             continue;
         };
-        if String::from_utf8_lossy(&answer)
-            .matches("HTTP/1.1 2")
-            .count()
-            > 1
-        {
+        if String::from_utf8_lossy(&answer).matches("HTTP/1.1 2").count() > 1 {
             wrong.push(format!("{name}: two good answers"));
         }
     }
@@ -372,10 +217,7 @@ async fn bad_chunks_never_complete_a_request() {
     for bytes in origin.received() {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         assert!(!text.contains("hidden"), "a hidden request arrived: {text}");
-        assert!(
-            !text.contains("\r\n0\r\n\r\n"),
-            "a bad body was completed: {text}"
-        );
+        assert!(!text.contains("\r\n0\r\n\r\n"), "a bad body was completed: {text}");
     }
 }
 
@@ -384,30 +226,17 @@ async fn what_goes_on_is_framed_by_us() {
     let origin = RawOrigin::ok().await;
     let eq = proxy(&origin).await;
     let mut raw = Raw::connect(eq.proxy()).await;
-    raw.send(post(
-        "Transfer-Encoding: Chunked\r\n",
-        "3;ext=\"x\"\r\nabc\r\n002\r\nde\r\n0\r\n\r\n",
-    ))
-    .await;
+    raw.send(post("Transfer-Encoding: Chunked\r\n", "3;ext=\"x\"\r\nabc\r\n002\r\nde\r\n0\r\n\r\n")).await;
     assert_eq!(raw.answer().await.unwrap().status, 200);
     let text = origin.text();
     assert!(!text.contains("ext="), "chunk extensions pass: {text}");
     assert!(!text.to_lowercase().contains("content-length"), "{text}");
-    assert_eq!(
-        text.to_lowercase()
-            .matches("transfer-encoding: chunked")
-            .count(),
-        1,
-        "{text}"
-    );
+    assert_eq!(text.to_lowercase().matches("transfer-encoding: chunked").count(), 1, "{text}");
 
     raw.send(post("content-length: 005\r\n", "hello")).await;
     assert_eq!(raw.answer().await.unwrap().status, 200);
     let text = origin.text();
-    assert!(
-        text.contains("content-length: 5\r\n") && text.ends_with("hello"),
-        "{text}"
-    );
+    assert!(text.contains("content-length: 5\r\n") && text.ends_with("hello"), "{text}");
 }
 
 #[tokio::test]
@@ -416,32 +245,18 @@ async fn a_length_named_by_connection_is_not_dropped() {
     let eq = proxy(&origin).await;
     let mut raw = Raw::connect(eq.proxy()).await;
     let body = "GET /hidden HTTP/1.1\r\n\r\n";
-    raw.send(post(
-        &format!(
-            "connection: content-length\r\ncontent-length: {}\r\n",
-            body.len()
-        ),
-        body,
-    ))
-    .await;
+    raw.send(post(&format!("connection: content-length\r\ncontent-length: {}\r\n", body.len()), body)).await;
     let answer = raw.answer().await.unwrap();
     assert!(matches!(answer.status, 200 | 400));
     if answer.status == 200 {
         let text = origin.text().to_lowercase();
-        assert!(
-            text.contains(&format!("content-length: {}\r\n", body.len())),
-            "{text}"
-        );
+        assert!(text.contains(&format!("content-length: {}\r\n", body.len())), "{text}");
     }
     raw.send(post("connection: host\r\n", "")).await;
     let answer = raw.answer().await.unwrap();
     assert!(matches!(answer.status, 200 | 400));
     if answer.status == 200 {
-        assert!(
-            origin.text().to_lowercase().matches("host: h\r\n").count() >= 2,
-            "{}",
-            origin.text()
-        );
+        assert!(origin.text().to_lowercase().matches("host: h\r\n").count() >= 2, "{}", origin.text());
     }
 }
 
@@ -450,38 +265,24 @@ async fn absolute_form_that_agrees_becomes_origin_form() {
     let origin = RawOrigin::ok().await;
     let eq = proxy(&origin).await;
     let mut raw = Raw::connect(eq.proxy()).await;
-    raw.send("GET http://h/a?b HTTP/1.1\r\nhost: h\r\n\r\n")
-        .await;
+    raw.send("GET http://h/a?b HTTP/1.1\r\nhost: h\r\n\r\n").await;
     assert_eq!(raw.answer().await.unwrap().status, 200);
-    assert!(
-        origin.text().starts_with("GET /a?b HTTP/1.1\r\n"),
-        "{}",
-        origin.text()
-    );
+    assert!(origin.text().starts_with("GET /a?b HTTP/1.1\r\n"), "{}", origin.text());
 }
 
 #[tokio::test]
 async fn what_follows_a_refused_body_is_no_request() {
     let origin = RawOrigin::ok().await;
-    let yaml = format!(
-        "redis: {{ mode: embedded }}\n{}rate_limit: {{ average: 1, burst: 1, period: 1h }}\n",
-        origin.yaml()
-    );
+    let yaml =
+        format!("redis: {{ mode: embedded }}\n{}rate_limit: {{ average: 1, burst: 1, period: 1h }}\n", origin.yaml());
     let eq = Edgequota::standalone().config(yaml).ready().await;
     let mut raw = Raw::connect(eq.proxy()).await;
     raw.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
     assert_eq!(raw.answer().await.unwrap().status, 200);
-    raw.send(post(
-        &format!("content-length: {}\r\n", HIDDEN.len()),
-        HIDDEN,
-    ))
-    .await;
+    raw.send(post(&format!("content-length: {}\r\n", HIDDEN.len()), HIDDEN)).await;
     assert_eq!(raw.answer().await.unwrap().status, 429);
     assert!(!origin.text().contains("hidden"));
     if let Some(more) = raw.some(Duration::from_millis(500)).await {
-        panic!(
-            "the body of a refused request was answered: {}",
-            String::from_utf8_lossy(&more)
-        );
+        panic!("the body of a refused request was answered: {}", String::from_utf8_lossy(&more));
     }
 }

@@ -2,7 +2,8 @@
 
 use edgequota_policy::Problem;
 
-use crate::schema::path;
+use super::suggest;
+use crate::{problems::Located, schema::path};
 
 /// Paths that have a problem already, or whose value was probably written under another name. What a rule says about
 /// them, or because of them, would only confuse.
@@ -10,11 +11,22 @@ use crate::schema::path;
 pub(crate) struct Bad(Vec<String>);
 
 impl Bad {
-    pub(crate) fn add(&mut self, path: &str) {
+    pub(crate) fn of(problems: &[Located]) -> Bad {
+        let mut bad = Bad::default();
+        problems.iter().for_each(|problem| bad.add(problem));
+        bad
+    }
+
+    pub(crate) fn add(&mut self, problem: &Located) {
         // The empty path is the whole file: it explains nothing in particular.
-        if !path.is_empty() {
-            self.0.push(path.to_owned());
+        if problem.path.is_empty() {
+            return;
         }
+        if let Some(sibling) = suggest::meant(&problem.message) {
+            let parent = path::parent(&problem.path);
+            self.0.push(path::join(parent, sibling));
+        }
+        self.0.push(problem.path.clone());
     }
 
     /// Whether `path` is one of them, or a part of one.
@@ -42,12 +54,25 @@ fn names(text: &str, path: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn problem(path: &str, message: &str) -> Located {
+        let place = crate::Place::Whole("x.yaml".to_owned());
+        Located {
+            place,
+            path: path.to_owned(),
+            message: message.to_owned(),
+        }
+    }
+
     #[test]
     fn consequences_are_told_from_other_problems() {
-        let mut bad = Bad::default();
-        bad.add("redis.mode");
-        bad.add("routes[1]");
-        bad.add("");
+        let guess = suggest::guess("nme", &["name"], "backends[0]");
+        let bad = Bad::of(&[
+            problem("redis.mode", "wrong"),
+            problem("routes[1]", "wrong"),
+            problem("", "wrong"),
+            problem("backends[0].nme", &guess),
+            problem("[\"odd…\"]", &suggest::guess("sever", &["server"], "")),
+        ]);
         let explains = |path: &str, message: &str| {
             bad.explains(&Problem {
                 path: path.to_owned(),
@@ -57,6 +82,9 @@ mod tests {
         assert!(explains("redis.mode", ""));
         assert!(explains("routes[1].match.hosts[0]", ""));
         assert!(explains("x", "not with redis.mode: it is odd"));
+        assert!(explains("backends[0].name", "is required"));
+        assert!(explains("server.address", ""));
+        assert!(!explains("backends[1].name", "is required"));
         assert!(!explains(
             "redis.modes",
             "cache_redis.mode and redis.modes and x.redis.mode"

@@ -57,48 +57,43 @@ fn squash(name: &str) -> String {
         .collect()
 }
 
-/// What to say about an unknown key.
-pub(crate) struct Guess<'k> {
-    pub(crate) message: String,
-    /// The key of the same block that was probably meant.
-    pub(crate) sibling: Option<&'k str>,
-}
+const UNKNOWN: &str = "unknown key, did you mean ";
 
-/// First the names of this block, then the same name elsewhere, then likely ones; else all that would be right here.
-pub(crate) fn guess<'k>(key: &str, known: &[&'k str], parent: &str) -> Guess<'k> {
+/// What to say about an unknown key: first the names of this block, then the same name elsewhere, then likely ones;
+/// else all that would be right here.
+pub(crate) fn guess(key: &str, known: &[&str], parent: &str) -> String {
     let index = schema::index();
-    let sibling = |name: &'k str, message: String| Guess {
-        message,
-        sibling: Some(name),
-    };
-    let other = |message: String| Guess {
-        message,
-        sibling: None,
-    };
+    // Names of this block stand in quotes, which is how `meant` knows them; places elsewhere do not.
+    let here = |name: &str| format!("{UNKNOWN}\"{name}\"?");
     if let Some((before, _)) = key.split_once(':')
-        && let Some(name) = known.iter().find(|name| **name == before)
+        && known.contains(&before)
     {
-        return sibling(
-            name,
-            format!("unknown key; a space is missing after the colon of {name}"),
-        );
+        return format!("{} A space is missing after the colon.", here(before));
     }
     let near = nearest(key, known.iter().copied());
-    let meant = |name: &'k str| sibling(name, format!("unknown key, did you mean \"{name}\"?"));
     if let Some((name, likeness)) = near
         && likeness >= 0.9
     {
-        return meant(name);
+        return here(name);
     }
     if let Some(place) = index.elsewhere(key, parent) {
-        return other(format!("unknown key, did you mean {place}?"));
+        return format!("{UNKNOWN}{place}?");
     }
     if let Some((name, _)) = near {
-        return meant(name);
+        return here(name);
     }
     let likely = nearest_elsewhere(key, index.names());
     if let Some(place) = likely.and_then(|name| index.elsewhere(name, parent)) {
-        return other(format!("unknown key, did you mean {place}?"));
+        return format!("{UNKNOWN}{place}?");
     }
-    other(format!("unknown key; known here: {}", known.join(", ")))
+    format!("unknown key; known here: {}", known.join(", "))
+}
+
+/// The key of the same block that [`guess`] took to be meant.
+pub(crate) fn meant(message: &str) -> Option<&str> {
+    let (name, _) = message
+        .strip_prefix(UNKNOWN)?
+        .strip_prefix('"')?
+        .split_once('"')?;
+    Some(name)
 }

@@ -15,6 +15,16 @@ pub(crate) fn join(parent: &str, key: &str) -> String {
     }
 }
 
+/// The path of the block in which the last key stands.
+pub(crate) fn parent(path: &str) -> &str {
+    let last = if path.ends_with("\"]") {
+        path.rfind("[\"")
+    } else {
+        path.rfind('.')
+    };
+    last.map_or("", |at| &path[..at])
+}
+
 /// Whether `outer` is `path` or a part of it stands at `path`.
 pub(crate) fn covers(outer: &str, path: &str) -> bool {
     path.strip_prefix(outer)

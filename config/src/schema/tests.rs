@@ -59,8 +59,8 @@ fn every_leaf_can_be_set_and_is_read_back() {
         }
         assert!(
             document
-                .policy_part(None)
-                .problems
+                .policy_and_problems(None)
+                .1
                 .iter()
                 .all(|p| !p.message.contains("cannot be read")),
             "{text}"
@@ -133,7 +133,7 @@ fn no_secret_is_ever_in_a_message() {
                         let problems = from_document(&document, &environment, role).unwrap_err();
                         format!(
                             "{problems} {problems:?} {document:?} {:?}",
-                            document.policy_part(None).problems
+                            document.policy_and_problems(None).1
                         )
                     }
                 };

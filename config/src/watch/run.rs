@@ -34,7 +34,7 @@ impl Run {
         // Before the first read: an edit in between is then noticed.
         let notices = Notices::start(&targets, notices);
         let targets: Arc<[Target]> = targets.into();
-        let first = Arc::new(read_all(&targets).await);
+        let first = Arc::new(read_all(&targets).await.unwrap_or_default());
         let (out, seen) = watch::channel(first.clone());
         (
             Run {
@@ -70,7 +70,7 @@ impl Run {
                 () = self.notices.next() => pending = Some(noticed(pending)),
                 _ = tick.tick() => {
                     self.notices.renew();
-                    if pending.is_none() && read_all(&self.targets).await != **self.out.borrow() {
+                    if pending.is_none() && self.differs(&read_all(&self.targets).await) {
                         pending = Some(noticed(None));
                     }
                 }
@@ -97,7 +97,14 @@ impl Run {
         None
     }
 
-    fn report(&self, content: Content) {
+    fn differs(&self, content: &Option<Content>) -> bool {
+        content
+            .as_ref()
+            .is_some_and(|content| *content != **self.out.borrow())
+    }
+
+    fn report(&self, content: Option<Content>) {
+        let Some(content) = content else { return };
         self.out.send_if_modified(|seen| {
             let differs = **seen != content;
             if differs {
@@ -116,10 +123,11 @@ fn noticed(pending: Option<Pending>) -> Pending {
     }
 }
 
-/// File I/O blocks: not on a thread that has other work.
-async fn read_all(targets: &Arc<[Target]>) -> Content {
+/// File I/O blocks: not on a thread that has other work. `None` when it could not be done at all (the runtime ends):
+/// that must not look like files that are gone.
+async fn read_all(targets: &Arc<[Target]>) -> Option<Content> {
     let targets = targets.clone();
-    let read = tokio::task::spawn_blocking(move || read::all(&targets)).await;
-    // Only a panic or the end of the runtime is an error here, and the reader does not panic.
-    read.unwrap_or_default()
+    tokio::task::spawn_blocking(move || read::all(&targets))
+        .await
+        .ok()
 }

@@ -1,6 +1,9 @@
 //! `GET|POST /v1/limits/effective`.
 
-use axum::{Json, extract::{RawQuery, State, rejection::JsonRejection}};
+use axum::{
+    Json,
+    extract::{RawQuery, State, rejection::JsonRejection},
+};
 
 use super::{ApiError, ApiState};
 use crate::effective::{Described, Explained, answer::Answer};
@@ -23,11 +26,18 @@ use crate::effective::{Described, Explained, answer::Answer};
         (status = 503, body = ApiError, description = "No policy is served yet"),
     )
 )]
-pub(super) async fn by_query(State(state): State<ApiState>, RawQuery(query): RawQuery) -> Result<Json<Answer>, ApiError> {
+pub(super) async fn by_query(
+    State(state): State<ApiState>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Answer>, ApiError> {
     let query = query.unwrap_or_default();
     let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     let described = Described::from_pairs(pairs.iter().map(|(name, value)| (&**name, &**value)));
-    answer(&state, &described.map_err(|error| ApiError::bad_request(error.to_string()))?).await
+    answer(
+        &state,
+        &described.map_err(|error| ApiError::bad_request(error.to_string()))?,
+    )
+    .await
 }
 
 /// The same with a JSON body: for long headers, and for credentials that must not stand in a URL.
@@ -48,10 +58,15 @@ pub(super) async fn by_body(
 }
 
 async fn answer(state: &ApiState, described: &Described) -> Result<Json<Answer>, ApiError> {
-    let request =
-        described.request(&state.trusted_proxies).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let request = described
+        .request(&state.trusted_proxies)
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
     let Some(published) = state.publisher.current() else {
         return Err(ApiError::no_policy(state.publisher.waiting()));
     };
-    Ok(Json(Explained::published(&published).answer(&request, Some(&state.decider)).await))
+    Ok(Json(
+        Explained::published(&published)
+            .answer(&request, Some(&state.decider))
+            .await,
+    ))
 }

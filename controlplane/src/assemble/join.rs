@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use edgequota_config::{Document, Place, load::Environment, problems::Located};
+use edgequota_config::{Document, document::PolicyPart, Place, load::Environment, problems::Located};
 use edgequota_policy::PolicySpec;
 
 use super::places::Places;
@@ -22,8 +22,11 @@ pub(super) struct Joined {
 impl Joined {
     /// Joins in the order given. The environment is laid over the document that has the block, or over the first.
     pub(super) fn of(documents: Vec<Document>, environment: Option<&Environment>) -> Joined {
-        let mut joined =
-            Joined { spec: PolicySpec::default(), places: Places::of(documents), problems: Vec::new() };
+        let mut joined = Joined {
+            spec: PolicySpec::default(),
+            places: Places::of(documents),
+            problems: Vec::new(),
+        };
         let specs = joined.read(environment);
         for (index, spec) in specs.into_iter().enumerate() {
             joined.blocks(index, &spec);
@@ -47,16 +50,29 @@ impl Joined {
         let mut specs = Vec::with_capacity(count);
         for index in 0..count {
             let own = environment.map(|environment| {
-                let mine = |block: &str| owners.get(block).map_or(index == 0, |owners| owners.contains(&index));
-                let theirs: Vec<String> = BLOCKS.iter().filter(|b| !mine(b)).map(|b| prefix(b)).collect();
+                let mine = |block: &str| {
+                    owners
+                        .get(block)
+                        .map_or(index == 0, |owners| owners.contains(&index))
+                };
+                let theirs: Vec<String> = BLOCKS
+                    .iter()
+                    .filter(|b| !mine(b))
+                    .map(|b| prefix(b))
+                    .collect();
                 let keep = |name: &str| !theirs.iter().any(|prefix| name.starts_with(prefix));
-                environment.iter().filter(|(name, _)| keep(name)).map(|(k, v)| (k.clone(), v.clone())).collect()
+                environment
+                    .iter()
+                    .filter(|(name, _)| keep(name))
+                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .collect()
             });
             let own: Option<Environment> = own;
-            let (spec, problems) = self.places.document(index).policy_and_problems(own.as_ref());
+            let PolicyPart { spec, problems, .. } = self.places.document(index).policy_part(own.as_ref());
             for block in BLOCKS {
                 let first = owners.get(block).map_or(0, |owners| owners[0]);
-                let owned = owners.contains_key(block) || own.as_ref().is_some_and(|e| sets(e, block));
+                let owned =
+                    owners.contains_key(block) || own.as_ref().is_some_and(|e| sets(e, block));
                 if owned && first == index {
                     self.places.block(block, index);
                 }
@@ -70,7 +86,9 @@ impl Joined {
     /// A block that stands in several files must say the same in all of them.
     fn blocks(&mut self, index: usize, spec: &PolicySpec) {
         for block in BLOCKS {
-            let Some(first) = self.places.block_document(block) else { continue };
+            let Some(first) = self.places.block_document(block) else {
+                continue;
+            };
             if first == index {
                 match block {
                     "backend" => self.spec.backend = spec.backend.clone(),
@@ -115,10 +133,19 @@ impl Joined {
     fn duplicates(&mut self) {
         let backends: Vec<String> = self.spec.backends.iter().map(|b| b.name.clone()).collect();
         let routes: Vec<String> = self.spec.routes.iter().map(|r| r.name.clone()).collect();
-        for (list, what, names) in [("backends", "backend", backends), ("routes", "route", routes)] {
+        for (list, what, names) in [
+            ("backends", "backend", backends),
+            ("routes", "route", routes),
+        ] {
             let mut seen: HashMap<&str, usize> = HashMap::new();
-            for (index, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
-                let Some(first) = seen.insert(name, index) else { continue };
+            for (index, name) in names
+                .iter()
+                .enumerate()
+                .filter(|(_, name)| !name.is_empty())
+            {
+                let Some(first) = seen.insert(name, index) else {
+                    continue;
+                };
                 seen.insert(name, first);
                 let (Some(here), Some(there)) = (
                     self.places.resolve(&format!("{list}[{index}].name")),
@@ -133,7 +160,9 @@ impl Joined {
                 self.problems.push(Located {
                     place: self.places.document(here.0).place(&here.1),
                     path: here.1,
-                    message: format!("{what} \"{name}\" stands at {other} too: names must be unique"),
+                    message: format!(
+                        "{what} \"{name}\" stands at {other} too: names must be unique"
+                    ),
                 });
                 self.places.report(format!("{list}[{index}].name"));
             }

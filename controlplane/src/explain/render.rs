@@ -14,12 +14,24 @@ pub fn render(answer: &Answer) -> String {
 
 fn write(out: &mut String, answer: &Answer) -> std::fmt::Result {
     let request = &answer.request;
-    let host = if request.host.is_empty() { "(no host)" } else { &request.host };
-    writeln!(out, "request   {} {host}{} from {}", request.method, request.path, request.client_ip)?;
+    let host = if request.host.is_empty() {
+        "(no host)"
+    } else {
+        &request.host
+    };
+    writeln!(
+        out,
+        "request   {} {host}{} from {}",
+        request.method, request.path, request.client_ip
+    )?;
     for note in &request.notes {
         writeln!(out, "          ({note})")?;
     }
-    writeln!(out, "policy    {} ({})", answer.policy.version, answer.policy.source)?;
+    writeln!(
+        out,
+        "policy    {} ({})",
+        answer.policy.version, answer.policy.source
+    )?;
     if let Some(route) = &answer.route {
         match &route.name {
             Some(name) => writeln!(out, "route     {name}: {}", route.why)?,
@@ -39,8 +51,17 @@ fn write(out: &mut String, answer: &Answer) -> std::fmt::Result {
 }
 
 fn limit_lines(out: &mut String, limit: &LimitAnswer) -> std::fmt::Result {
-    let shadow = if limit.mode == "shadow" { " (shadow: never refuses)" } else { "" };
-    writeln!(out, "limit     {}{shadow}: {}", limit.name, numbers(limit.average, limit.burst, &limit.period, limit.blocked))?;
+    let shadow = if limit.mode == "shadow" {
+        " (shadow: never refuses)"
+    } else {
+        ""
+    };
+    writeln!(
+        out,
+        "limit     {}{shadow}: {}",
+        limit.name,
+        numbers(limit.average, limit.burst, &limit.period, limit.blocked)
+    )?;
     if let Some(subject) = &limit.subject {
         writeln!(out, "  subject   {subject}")?;
     }
@@ -60,7 +81,9 @@ fn limit_lines(out: &mut String, limit: &LimitAnswer) -> std::fmt::Result {
         writeln!(out, "  left      {remaining} of {}{full}", limit.burst)?;
     }
     if limit.passes == Some(false) && !limit.blocked {
-        let when = limit.retry_after_seconds.map_or_else(String::new, |s| format!(", the next token in {}", seconds(s)));
+        let when = limit.retry_after_seconds.map_or_else(String::new, |s| {
+            format!(", the next token in {}", seconds(s))
+        });
         writeln!(out, "  now       refuses{when}")?;
     }
     if !limit.note.is_empty() {
@@ -70,7 +93,11 @@ fn limit_lines(out: &mut String, limit: &LimitAnswer) -> std::fmt::Result {
 }
 
 fn numbers(average: u64, burst: u64, period: &str, blocked: bool) -> String {
-    if blocked { "blocked".to_owned() } else { format!("{average} per {period}, burst {burst}") }
+    if blocked {
+        "blocked".to_owned()
+    } else {
+        format!("{average} per {period}, burst {burst}")
+    }
 }
 
 fn verdict(verdict: &VerdictAnswer) -> String {
@@ -79,7 +106,9 @@ fn verdict(verdict: &VerdictAnswer) -> String {
         (Some(true), _) => format!("allowed: {reason}"),
         (Some(false), status) => {
             let status = status.map_or_else(String::new, |s| format!(" with {s}"));
-            let retry = verdict.retry_after_seconds.map_or_else(String::new, |s| format!("; retry after {}", seconds(s)));
+            let retry = verdict
+                .retry_after_seconds
+                .map_or_else(String::new, |s| format!("; retry after {}", seconds(s)));
             format!("refused{status}: {reason}{retry}")
         }
         (None, _) => format!("unknown: {reason}"),
@@ -87,7 +116,11 @@ fn verdict(verdict: &VerdictAnswer) -> String {
 }
 
 fn seconds(s: f64) -> String {
-    if s < 10.0 { format!("{s:.3} s") } else { format!("{s:.0} s") }
+    if s < 10.0 {
+        format!("{s:.3} s")
+    } else {
+        format!("{s:.0} s")
+    }
 }
 
 #[cfg(test)]
@@ -97,9 +130,20 @@ mod tests {
 
     #[test]
     fn an_answer_reads_from_top_to_bottom() {
-        let source = |from: &str, average| SourceAnswer { from: from.into(), average, burst: 40, period: "1s".into(), blocked: false };
+        let source = |from: &str, average| SourceAnswer {
+            from: from.into(),
+            average,
+            burst: 40,
+            period: "1s".into(),
+            blocked: false,
+        };
         let answer = Answer {
-            policy: PolicyAnswer { version: "7-abcdef01".into(), generation: 7, hash: "ab".into(), source: "files".into() },
+            policy: PolicyAnswer {
+                version: "7-abcdef01".into(),
+                generation: 7,
+                hash: "ab".into(),
+                source: "files".into(),
+            },
             request: RequestAnswer {
                 method: "GET".into(),
                 host: "api.example.com".into(),
@@ -115,7 +159,10 @@ mod tests {
                 conditions: 1,
                 why: "host by exact, path by prefix, and 1 further condition holds".into(),
             }),
-            backend: Some(BackendAnswer { name: "search".into(), url: "http://search:8080".into() }),
+            backend: Some(BackendAnswer {
+                name: "search".into(),
+                url: "http://search:8080".into(),
+            }),
             limits: vec![LimitAnswer {
                 name: "search-api".into(),
                 mode: "enforce".into(),
@@ -127,7 +174,10 @@ mod tests {
                 burst: 40,
                 period: "1s".into(),
                 blocked: false,
-                sources: vec![source("limit search-api", 20), source("overrides[0] (limit search-api, 2 keys)", 100)],
+                sources: vec![
+                    source("limit search-api", 20),
+                    source("overrides[0] (limit search-api, 2 keys)", 100),
+                ],
                 remaining: Some(0),
                 reset_after_seconds: Some(0.4),
                 retry_after_seconds: Some(0.01),
@@ -136,7 +186,11 @@ mod tests {
             }],
             verdict: VerdictAnswer {
                 retry_after_seconds: Some(0.01),
-                ..VerdictAnswer::refused(429, "rate_limited", "limit search-api has no token left".into())
+                ..VerdictAnswer::refused(
+                    429,
+                    "rate_limited",
+                    "limit search-api has no token left".into(),
+                )
             },
         };
         let expected = "\

@@ -13,7 +13,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// The diff, and how many lines were added and removed.
 pub(super) fn between(before: &Value, now: &Value) -> (String, (usize, usize)) {
     let (before, now) = (pretty(before), pretty(now));
-    let diff = TextDiff::configure().algorithm(Algorithm::Patience).timeout(PATIENCE).diff_lines(&before, &now);
+    let diff = TextDiff::configure()
+        .algorithm(Algorithm::Patience)
+        .timeout(PATIENCE)
+        .diff_lines(&before, &now);
     let mut lines = (0, 0);
     for op in diff.ops() {
         match op.tag() {

@@ -18,7 +18,7 @@ pub(crate) type Handed = (std::net::TcpStream, SocketAddr);
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
 /// Accepts until the drain, then takes what the kernel had already accepted, then closes the listener.
-pub(crate) async fn accept(worker: &Rc<Worker>, listener: TcpListener, mut handed: mpsc::UnboundedReceiver<Handed>) {
+pub(crate) async fn accept(worker: &Rc<Worker>, listener: TcpListener, mut handed: mpsc::Receiver<Handed>) {
     loop {
         tokio::select! {
             biased;
@@ -54,14 +54,19 @@ fn adopt(socket: std::net::TcpStream) -> io::Result<TcpStream> {
 /// Keeps the connection, or hands it to a worker that has clearly fewer: the kernel spreads by hash, and a few
 /// long-lived HTTP/2 connections would load one core and idle the rest.
 fn place(worker: &Rc<Worker>, socket: TcpStream, peer: SocketAddr) {
-    if let Some(other) = worker.shared.admission.lighter_worker(worker.index) {
-        match socket.into_std() {
-            Ok(socket) => worker.shared.admission.hand_over(other, (socket, peer)),
-            Err(error) => tracing::debug!(%error, "a connection could not be handed over"),
+    let Some(other) = worker.shared.admission.lighter_worker(worker.index) else {
+        return admit(worker, socket, peer);
+    };
+    let handed = socket.into_std().map(|socket| worker.shared.admission.hand_over(other, (socket, peer)));
+    match handed {
+        Ok(Ok(())) => {}
+        Ok(Err((socket, peer))) => {
+            if let Ok(socket) = TcpStream::from_std(socket) {
+                admit(worker, socket, peer);
+            }
         }
-        return;
+        Err(error) => tracing::debug!(%error, "a connection could not be handed over"),
     }
-    admit(worker, socket, peer);
 }
 
 fn admit(worker: &Rc<Worker>, socket: TcpStream, peer: SocketAddr) {

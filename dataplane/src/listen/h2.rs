@@ -94,7 +94,7 @@ pub(crate) async fn serve(io: Rewound, client: Rc<Client>) {
     loop {
         let event = poll_fn(|cx| {
             if let Poll::Ready(next) = connection.poll_accept(cx) {
-                return Poll::Ready(Event::Accepted(next));
+                return Poll::Ready(Event::Accepted(next.and_then(Result::ok).map(Box::new)));
             }
             if !parting && (leaving.as_mut().poll(cx).is_ready() || aged.poll(cx).is_ready()) {
                 return Poll::Ready(Event::Part);
@@ -108,12 +108,13 @@ pub(crate) async fn serve(io: Rewound, client: Rc<Client>) {
         })
         .await;
         match event {
-            Event::Accepted(Some(Ok((request, respond)))) => {
+            Event::Accepted(Some(accepted)) => {
+                let (request, respond) = *accepted;
                 let open = Open::new(&activity);
                 tokio::task::spawn_local(stream(Rc::clone(&client), request, respond, open));
                 deadline.set(live.idle_timeout);
             }
-            Event::Accepted(None | Some(Err(_))) | Event::Dead => return,
+            Event::Accepted(None) | Event::Dead => return,
             Event::Part => {
                 parting = true;
                 connection.graceful_shutdown();
@@ -136,10 +137,11 @@ pub(crate) async fn serve(io: Rewound, client: Rc<Client>) {
     }
 }
 
-type Accepted = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
+type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
 enum Event {
-    Accepted(Accepted),
+    /// `None`: the connection is over.
+    Accepted(Option<Box<Accepted>>),
     /// The process leaves, or the connection is old: GOAWAY.
     Part,
     /// No answer to a ping.

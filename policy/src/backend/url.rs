@@ -21,14 +21,7 @@ pub(crate) struct Url<'a> {
 impl Url<'_> {
     /// `scheme://host:port/path?query`.
     pub(crate) fn with_port(&self) -> String {
-        let Url {
-            scheme,
-            host,
-            port,
-            path,
-            query,
-            ..
-        } = self;
+        let Url { scheme, host, port, path, query, .. } = self;
         if host.contains(':') {
             format!("{scheme}://[{host}]:{port}{path}{query}")
         } else {
@@ -54,12 +47,8 @@ pub(crate) enum UrlError {
     Characters,
 }
 
-const SCHEMES: [(&str, bool, u16); 4] = [
-    ("http", false, 80),
-    ("https", true, 443),
-    ("ws", false, 80),
-    ("wss", true, 443),
-];
+const SCHEMES: [(&str, bool, u16); 4] =
+    [("http", false, 80), ("https", true, 443), ("ws", false, 80), ("wss", true, 443)];
 
 pub(crate) fn parse(text: &str) -> Result<Url<'_>, UrlError> {
     let (scheme, rest) = text.split_once("://").ok_or(UrlError::Incomplete)?;
@@ -74,10 +63,8 @@ pub(crate) fn parse(text: &str) -> Result<Url<'_>, UrlError> {
     if text.contains('#') || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(UrlError::Characters);
     }
-    let (scheme, tls, default_port) = *SCHEMES
-        .iter()
-        .find(|(name, ..)| scheme.eq_ignore_ascii_case(name))
-        .ok_or(UrlError::Scheme)?;
+    let (scheme, tls, default_port) =
+        *SCHEMES.iter().find(|(name, ..)| scheme.eq_ignore_ascii_case(name)).ok_or(UrlError::Scheme)?;
     let (host, port) = host_and_port(authority)?;
     let port = match port {
         None => default_port,
@@ -88,14 +75,7 @@ pub(crate) fn parse(text: &str) -> Result<Url<'_>, UrlError> {
         Some(_) => return Err(UrlError::Port),
     };
     let (path, query) = tail.split_at(tail.find('?').unwrap_or(tail.len()));
-    Ok(Url {
-        scheme,
-        tls,
-        host,
-        port,
-        path,
-        query,
-    })
+    Ok(Url { scheme, tls, host, port, path, query })
 }
 
 fn host_and_port(authority: &str) -> Result<(&str, Option<&str>), UrlError> {
@@ -115,15 +95,8 @@ fn host_and_port(authority: &str) -> Result<(&str, Option<&str>), UrlError> {
     if host.is_empty() {
         return Err(UrlError::Incomplete);
     }
-    let valid = host.len() <= 253
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
-    if valid {
-        Ok((host, port))
-    } else {
-        Err(UrlError::Host)
-    }
+    let valid = host.len() <= 253 && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    if valid { Ok((host, port)) } else { Err(UrlError::Host) }
 }
 
 /// The URL with its port written out; a text that is no URL stays as it is.
@@ -143,10 +116,7 @@ mod tests {
             ("HTTPS://a/x/", "https://a:443/x/"),
             ("ws://a", "ws://a:80"),
             ("wss://a", "wss://a:443"),
-            (
-                "http://my-backend_service.ns:8080",
-                "http://my-backend_service.ns:8080",
-            ),
+            ("http://my-backend_service.ns:8080", "http://my-backend_service.ns:8080"),
             ("http://[::1]/p", "http://[::1]:80/p"),
             ("http://[::1]:9/p", "http://[::1]:9/p"),
             ("nonsense", "nonsense"),

@@ -37,11 +37,7 @@ fn needs_default(spec: &PolicySpec) -> bool {
     if external.enabled && !(external.http.url.is_empty() && external.grpc.address.is_empty()) {
         return false;
     }
-    spec.routes.is_empty()
-        || spec
-            .routes
-            .iter()
-            .any(|route| route.backend.is_empty() || route.backend == DEFAULT)
+    spec.routes.is_empty() || spec.routes.iter().any(|route| route.backend.is_empty() || route.backend == DEFAULT)
 }
 
 fn check_one(path: &str, spec: &BackendSpec, report: &mut Report) {
@@ -52,21 +48,12 @@ fn check_one(path: &str, spec: &BackendSpec, report: &mut Report) {
         report.add(format!("{path}.tls"), message);
     }
     for (i, scheme) in spec.url_policy.allowed_schemes.iter().enumerate() {
-        if !["http", "https"]
-            .iter()
-            .any(|known| scheme.eq_ignore_ascii_case(known))
-        {
-            report.at(
-                format!("{path}.url_policy.allowed_schemes[{i}]"),
-                "must be http or https",
-            );
+        if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+            report.at(format!("{path}.url_policy.allowed_schemes[{i}]"), "must be http or https");
         }
     }
     let transport = &spec.transport;
-    for (field, value) in [
-        ("dial_timeout", transport.dial_timeout),
-        ("dns_refresh", transport.dns_refresh),
-    ] {
+    for (field, value) in [("dial_timeout", transport.dial_timeout), ("dns_refresh", transport.dns_refresh)] {
         if value == GoDuration::ZERO {
             report.at(format!("{path}.transport.{field}"), "must be more than 0");
         }
@@ -79,9 +66,7 @@ fn check_url(path: &str, text: &str, report: &mut Report) {
     }
     let reason = match url::parse(text) {
         Err(error) => error.to_string(),
-        Ok(found) if !found.query.is_empty() => {
-            "a query is not allowed, only a path prefix".to_owned()
-        }
+        Ok(found) if !found.query.is_empty() => "a query is not allowed, only a path prefix".to_owned(),
         Ok(found) if backend::prefix(found.path).is_none() => "the path is not valid".to_owned(),
         Ok(_) => return,
     };

@@ -4,9 +4,7 @@ use super::{Report, header_name, shown};
 use crate::{
     GoDuration,
     limit::{numbers, parse_net},
-    spec::{
-        KeyPatchSpec, KeyStrategySpec, KeyType, LimitMode, LimitSpec, LimitValues, RateLimitSpec,
-    },
+    spec::{KeyPatchSpec, KeyStrategySpec, KeyType, LimitMode, LimitSpec, LimitValues, RateLimitSpec},
 };
 
 pub(super) fn check_default(limit: &RateLimitSpec, report: &mut Report) {
@@ -14,46 +12,26 @@ pub(super) fn check_default(limit: &RateLimitSpec, report: &mut Report) {
     if limit.average < 0 {
         report.at("rate_limit.average", "must be >= 0");
     } else if limit.average > 0 {
-        check_numbers(
-            path,
-            limit.average,
-            limit.burst.max(1),
-            limit.period,
-            report,
-        );
+        check_numbers(path, limit.average, limit.burst.max(1), limit.period, report);
     }
     report.code("rate_limit.failure_code".into(), limit.failure_code);
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':');
     let prefix = &limit.key_prefix;
     if prefix.len() > 64 || !prefix.bytes().all(allowed) {
-        report.at(
-            "rate_limit.key_prefix",
-            "must be at most 64 of A-Z a-z 0-9 . _ - :",
-        );
+        report.at("rate_limit.key_prefix", "must be at most 64 of A-Z a-z 0-9 . _ - :");
     } else if prefix == "extcache" || prefix.starts_with("extcache:") {
-        report.at(
-            "rate_limit.key_prefix",
-            "cannot be \"extcache\": answers of the external service are kept there",
-        );
+        report.at("rate_limit.key_prefix", "cannot be \"extcache\": answers of the external service are kept there");
     }
     check_key("rate_limit.key_strategy", &limit.key_strategy, report);
 }
 
 /// A limit of a route.
-pub(super) fn check_limit(
-    path: &str,
-    limit: &LimitSpec,
-    base: &RateLimitSpec,
-    report: &mut Report,
-) {
+pub(super) fn check_limit(path: &str, limit: &LimitSpec, base: &RateLimitSpec, report: &mut Report) {
     let values = LimitValues::of(limit, base);
     if limit.mode == LimitMode::Disabled && limit.average.is_none() {
         // Nothing to count.
     } else if limit.average.is_none() {
-        report.at(
-            format!("{path}.average"),
-            "is required (mode: disabled for no limit)",
-        );
+        report.at(format!("{path}.average"), "is required (mode: disabled for no limit)");
     } else if values.average < 1 {
         report.at(format!("{path}.average"), NOT_ZERO);
     } else if values.burst < 1 {
@@ -70,15 +48,10 @@ pub(super) fn check_limit(
     }
 }
 
-pub(super) const NOT_ZERO: &str = "must be at least 1; for no limit set mode: disabled, to refuse subjects use an override with block: true";
+pub(super) const NOT_ZERO: &str =
+    "must be at least 1; for no limit set mode: disabled, to refuse subjects use an override with block: true";
 
-pub(super) fn check_numbers(
-    path: &str,
-    average: i64,
-    burst: i64,
-    period: GoDuration,
-    report: &mut Report,
-) {
+pub(super) fn check_numbers(path: &str, average: i64, burst: i64, period: GoDuration, report: &mut Report) {
     if period == GoDuration::ZERO {
         report.at(format!("{path}.period"), "must be more than 0");
     } else if let Err(error) = numbers(average, burst, period) {
@@ -90,13 +63,7 @@ fn check_key(path: &str, key: &KeyStrategySpec, report: &mut Report) {
     if matches!(key.r#type, KeyType::Header | KeyType::Composite) {
         let place = format!("{path}.header_name");
         if key.header_name.is_empty() {
-            report.at(
-                place,
-                format_args!(
-                    "is required with type {}: header_name is required",
-                    key.r#type
-                ),
-            );
+            report.at(place, format_args!("is required with type {}: header_name is required", key.r#type));
         } else if let Err(what) = header_name(&key.header_name) {
             report.at(place, what);
         }
@@ -107,10 +74,8 @@ fn check_key(path: &str, key: &KeyStrategySpec, report: &mut Report) {
     for (i, text) in key.trusted_proxies.iter().enumerate() {
         if parse_net(text).is_none() {
             let place = format!("{path}.trusted_proxies[{i}]");
-            let message = format!(
-                "{place}: invalid trusted_proxies CIDR {}: write 10.0.0.0/8 or 10.0.0.1",
-                shown(text)
-            );
+            let message =
+                format!("{place}: invalid trusted_proxies CIDR {}: write 10.0.0.0/8 or 10.0.0.1", shown(text));
             report.add(place, message);
         }
     }

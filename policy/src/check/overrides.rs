@@ -1,6 +1,6 @@
 //! `overrides`.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use super::{Report, limits::NOT_ZERO, shown};
 use crate::{
@@ -19,11 +19,7 @@ struct Known {
 
 impl Known {
     fn new(values: LimitValues) -> Self {
-        Known {
-            form: SubjectForm::of(&values.key),
-            values,
-            taken: HashMap::new(),
-        }
+        Known { form: SubjectForm::of(&values.key), values, taken: HashMap::new() }
     }
 }
 
@@ -32,13 +28,18 @@ pub(super) fn check(spec: &PolicySpec, report: &mut Report) {
         return;
     }
     let mut known = known_limits(spec);
+    let routes: HashSet<&str> = spec.routes.iter().map(|route| route.name.as_str()).collect();
     for (i, over) in spec.overrides.iter().enumerate() {
         let path = format!("overrides[{i}]");
         if over.keys.is_empty() {
             report.at(format!("{path}.keys"), "is required");
         }
         let Some(limit) = known.get_mut(&over.limit) else {
-            let near = report.nearest(&over.limit, known.keys().map(String::as_str));
+            let near = if routes.contains(over.limit.as_str()) {
+                ": this route has no rate_limit of its own, so the default limit applies to it".to_owned()
+            } else {
+                report.nearest(&over.limit, known.keys().map(String::as_str))
+            };
             let message = format!("{path}.limit: unknown limit {}{near}", shown(&over.limit));
             report.add(format!("{path}.limit"), message);
             continue;
@@ -52,10 +53,7 @@ pub(super) fn check(spec: &PolicySpec, report: &mut Report) {
 
 fn known_limits(spec: &PolicySpec) -> HashMap<String, Known> {
     let base = &spec.rate_limit;
-    let mut known = HashMap::from([(
-        DEFAULT.to_owned(),
-        Known::new(LimitValues::of_default(base)),
-    )]);
+    let mut known = HashMap::from([(DEFAULT.to_owned(), Known::new(LimitValues::of_default(base)))]);
     for route in &spec.routes {
         if let Some(limit) = &route.rate_limit {
             known.insert(route.name.clone(), Known::new(LimitValues::of(limit, base)));
@@ -68,13 +66,7 @@ fn known_limits(spec: &PolicySpec) -> HashMap<String, Known> {
     known
 }
 
-fn check_keys(
-    path: &str,
-    index: usize,
-    over: &OverrideSpec,
-    limit: &mut Known,
-    report: &mut Report,
-) {
+fn check_keys(path: &str, index: usize, over: &OverrideSpec, limit: &mut Known, report: &mut Report) {
     limit.taken.reserve(over.keys.len());
     for (j, key) in over.keys.iter().enumerate() {
         let place = || format!("{path}.keys[{j}]");
@@ -88,10 +80,8 @@ fn check_keys(
             }
             Entry::Occupied(taken) => {
                 let (i, j) = taken.get();
-                let what = format_args!(
-                    "has an override for limit {:?} already, at overrides[{i}].keys[{j}]",
-                    over.limit
-                );
+                let what =
+                    format_args!("has an override for limit {:?} already, at overrides[{i}].keys[{j}]", over.limit);
                 report.at(place(), what);
             }
         }
@@ -99,10 +89,7 @@ fn check_keys(
 }
 
 fn check_numbers(path: &str, over: &OverrideSpec, limit: &Known, report: &mut Report) {
-    if over.limit == DEFAULT
-        && limit.values.mode != LimitMode::Disabled
-        && limit.values.average == 0
-    {
+    if over.limit == DEFAULT && limit.values.mode != LimitMode::Disabled && limit.values.average == 0 {
         let what = "names the default limit, which is off (rate_limit.average is 0): set rate_limit.average, or mode: disabled";
         report.at(format!("{path}.limit"), what);
         return;
@@ -110,25 +97,16 @@ fn check_numbers(path: &str, over: &OverrideSpec, limit: &Known, report: &mut Re
     let (average, burst, period) = (over.average, over.burst, over.period);
     if over.block {
         if average.is_some() || burst.is_some() || period.is_some() {
-            report.add(
-                path,
-                format!("{path}: block: true and numbers exclude each other"),
-            );
+            report.add(path, format!("{path}: block: true and numbers exclude each other"));
         }
     } else if average.is_some_and(|n| n < 1) {
         report.at(format!("{path}.average"), NOT_ZERO);
     } else if burst.is_some_and(|n| n < 1) {
-        report.at(
-            format!("{path}.burst"),
-            "must be at least 1; to refuse these subjects set block: true",
-        );
+        report.at(format!("{path}.burst"), "must be at least 1; to refuse these subjects set block: true");
     } else if period == Some(GoDuration::ZERO) {
         report.at(format!("{path}.period"), "must be more than 0");
     } else if average.is_none() && burst.is_none() && period.is_none() {
-        report.add(
-            path,
-            format!("{path}: at least one of average, burst, period and block is required"),
-        );
+        report.add(path, format!("{path}: at least one of average, burst, period and block is required"));
     } else if let Err(error) = override_numbers(over, &limit.values) {
         // Numbers of the limit that are wrong by themselves are reported there.
         if limit.values.average > 0 && limit.values.burst > 0 {

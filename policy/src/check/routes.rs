@@ -17,33 +17,20 @@ use crate::{
 const MOST_REGEXES: usize = 1_000;
 
 pub(super) fn check(spec: &PolicySpec, report: &mut Report) {
-    let backends: HashSet<&str> = spec
-        .backends
-        .iter()
-        .map(|named| named.name.as_str())
-        .collect();
+    let backends: HashSet<&str> = spec.backends.iter().map(|named| named.name.as_str()).collect();
     let mut names: HashMap<&str, usize> = HashMap::with_capacity(spec.routes.len());
     for (i, route) in spec.routes.iter().enumerate() {
         let path = format!("routes[{i}]");
         report.name(format!("{path}.name"), &route.name);
         if let Some(first) = names.get(route.name.as_str()) {
-            let what = format_args!(
-                "{} is already the name of routes[{first}]",
-                shown(&route.name)
-            );
+            let what = format_args!("{} is already the name of routes[{first}]", shown(&route.name));
             report.at(format!("{path}.name"), what);
         } else if !route.name.is_empty() {
             names.insert(&route.name, i);
         }
-        if !route.backend.is_empty()
-            && route.backend != DEFAULT
-            && !backends.contains(route.backend.as_str())
-        {
+        if !route.backend.is_empty() && route.backend != DEFAULT && !backends.contains(route.backend.as_str()) {
             let near = report.nearest(&route.backend, backends.iter().copied());
-            let message = format!(
-                "{path}.backend: unknown backend {}{near}",
-                shown(&route.backend)
-            );
+            let message = format!("{path}.backend: unknown backend {}{near}", shown(&route.backend));
             report.add(format!("{path}.backend"), message);
         }
         check_match(&format!("{path}.match"), &route.r#match, report);
@@ -64,26 +51,13 @@ pub(super) fn check(spec: &PolicySpec, report: &mut Report) {
 
 fn check_limits(path: &str, route: &RouteSpec, spec: &PolicySpec, report: &mut Report) {
     if let Some(limit) = &route.rate_limit {
-        check_limit(
-            &format!("{path}.rate_limit"),
-            limit,
-            &spec.rate_limit,
-            report,
-        );
+        check_limit(&format!("{path}.rate_limit"), limit, &spec.rate_limit, report);
     }
     for (j, limit) in route.limits.iter().enumerate() {
         let path = format!("{path}.limits[{j}]");
         report.name(format!("{path}.name"), &limit.name);
-        if let Some(first) = route
-            .limits
-            .iter()
-            .take(j)
-            .position(|other| other.name == limit.name)
-        {
-            let what = format_args!(
-                "{} is already the name of limits[{first}] of this route",
-                shown(&limit.name)
-            );
+        if let Some(first) = route.limits.iter().take(j).position(|other| other.name == limit.name) {
+            let what = format_args!("{} is already the name of limits[{first}] of this route", shown(&limit.name));
             report.at(format!("{path}.name"), what);
         }
         check_limit(&path, &limit.plain(), &spec.rate_limit, report);
@@ -93,45 +67,23 @@ fn check_limits(path: &str, route: &RouteSpec, spec: &PolicySpec, report: &mut R
 fn check_match(path: &str, spec: &MatchSpec, report: &mut Report) {
     for (i, host) in spec.hosts.iter().enumerate() {
         if let Err(what) = HostKey::parse(host) {
-            report.add(
-                format!("{path}.hosts[{i}]"),
-                format!("invalid {path}.hosts[{i}] {}: {what}", shown(host)),
-            );
+            report.add(format!("{path}.hosts[{i}]"), format!("invalid {path}.hosts[{i}] {}: {what}", shown(host)));
         }
     }
-    let paths = [
-        ("path_exact", &spec.path_exact),
-        ("path_prefix", &spec.path_prefix),
-        ("path_regex", &spec.path_regex),
-    ];
-    let written: Vec<&str> = paths
-        .iter()
-        .filter(|(_, text)| !text.is_empty())
-        .map(|(name, _)| *name)
-        .collect();
+    let paths =
+        [("path_exact", &spec.path_exact), ("path_prefix", &spec.path_prefix), ("path_regex", &spec.path_regex)];
+    let written: Vec<&str> = paths.iter().filter(|(_, text)| !text.is_empty()).map(|(name, _)| *name).collect();
     if written.len() > 1 {
-        let message = format!(
-            "{path}: {} exclude each other: keep one of them",
-            written.join(" and ")
-        );
+        let message = format!("{path}: {} exclude each other: keep one of them", written.join(" and "));
         report.add(path, message);
     }
     if let (Err(error), Some(field)) = (PathKey::of(spec), written.first()) {
-        let text = paths
-            .iter()
-            .find(|(name, _)| name == field)
-            .map_or("", |(_, text)| text);
-        report.add(
-            format!("{path}.{field}"),
-            format!("invalid {path}.{field} {}: {error}", shown(text)),
-        );
+        let text = paths.iter().find(|(name, _)| name == field).map_or("", |(_, text)| text);
+        report.add(format!("{path}.{field}"), format!("invalid {path}.{field} {}: {error}", shown(text)));
     }
     for (i, method) in spec.methods.iter().enumerate() {
         if condition::method(method).is_none() {
-            report.at(
-                format!("{path}.methods[{i}]"),
-                "must be a method such as GET",
-            );
+            report.at(format!("{path}.methods[{i}]"), "must be a method such as GET");
         }
     }
     for (i, header) in spec.headers.iter().enumerate() {
@@ -146,10 +98,9 @@ fn check_header(path: &str, header: &HeaderMatchSpec, report: &mut Report) {
         report.at(format!("{path}.name"), what);
     }
     match (&header.exact, header.present) {
-        (None, None) | (Some(_), Some(_)) => report.add(
-            path,
-            format!("{path}: exactly one of exact and present is required"),
-        ),
+        (None, None) | (Some(_), Some(_)) => {
+            report.add(path, format!("{path}: exactly one of exact and present is required"))
+        }
         (Some(value), None) if http::HeaderValue::from_str(value).is_err() => {
             report.at(format!("{path}.exact"), "must be a header value");
         }
@@ -181,9 +132,7 @@ fn check_regexes(spec: &PolicySpec, report: &mut Report) {
         }
     }
     if count > MOST_REGEXES {
-        let message = format!(
-            "routes: {count} routes have a path_regex, at most {MOST_REGEXES} may: use path_prefix"
-        );
+        let message = format!("routes: {count} routes have a path_regex, at most {MOST_REGEXES} may: use path_prefix");
         report.add("routes", message);
     }
 }

@@ -13,20 +13,13 @@ use crate::{
 const PREFIX: &str = "edgequota";
 
 /// Numbers as they are written; negative ones are refused like 0.
-pub(crate) fn numbers(
-    average: i64,
-    burst: i64,
-    period: crate::GoDuration,
-) -> Result<Numbers, NumbersError> {
+pub(crate) fn numbers(average: i64, burst: i64, period: crate::GoDuration) -> Result<Numbers, NumbersError> {
     let positive = |n: i64| u64::try_from(n).unwrap_or(0);
     Numbers::new(positive(average), positive(burst), period.get())
 }
 
 /// Numbers of an override: what it leaves out comes from its limit.
-pub(crate) fn override_numbers(
-    over: &OverrideSpec,
-    limit: &LimitValues,
-) -> Result<Numbers, NumbersError> {
+pub(crate) fn override_numbers(over: &OverrideSpec, limit: &LimitValues) -> Result<Numbers, NumbersError> {
     numbers(
         over.average.unwrap_or(limit.average),
         over.burst.unwrap_or(limit.burst),
@@ -58,11 +51,7 @@ impl Limit {
             LimitMode::Shadow => Mode::Shadow,
             LimitMode::Disabled => return Ok(None),
         };
-        let prefix = if base.key_prefix.is_empty() {
-            PREFIX
-        } else {
-            &base.key_prefix
-        };
+        let prefix = if base.key_prefix.is_empty() { PREFIX } else { &base.key_prefix };
         Ok(Some(Limit {
             name: Arc::from(name),
             mode,
@@ -72,8 +61,7 @@ impl Limit {
             failure_code: u16::try_from(values.failure_code).unwrap_or(429),
             min_ttl: values.min_ttl.non_zero(),
             headers: values.headers,
-            global_passthrough_rps: (base.global_passthrough_rps > 0)
-                .then_some(base.global_passthrough_rps),
+            global_passthrough_rps: (base.global_passthrough_rps > 0).then_some(base.global_passthrough_rps),
             key: KeyStrategy::compile(&values.key),
             overrides: Overrides::default(),
             key_base: format!("rl:{prefix}:").into_boxed_str(),
@@ -84,11 +72,7 @@ impl Limit {
     /// Lays one override over this limit. `numbers`: None for `block`, which keeps the limit's.
     pub(crate) fn add_override(&mut self, keys: &[String], index: usize, numbers: Option<Numbers>) {
         self.overrides.reserve(keys.len());
-        let over = Override {
-            numbers: numbers.unwrap_or(self.numbers),
-            blocked: numbers.is_none(),
-            index,
-        };
+        let over = Override { numbers: numbers.unwrap_or(self.numbers), blocked: numbers.is_none(), index };
         for key in keys {
             self.overrides.insert(self.key.override_key(key), over);
         }

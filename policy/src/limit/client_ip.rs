@@ -72,9 +72,7 @@ fn address(entry: &str) -> Option<IpAddr> {
     if let Ok(ip) = entry.parse::<IpAddr>() {
         return Some(ip.to_canonical());
     }
-    let bare = entry
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
+    let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let ip = match bare {
         Some(inner) => inner.parse().ok()?,
         None => entry.parse::<SocketAddr>().ok()?.ip(),
@@ -114,28 +112,15 @@ mod tests {
     fn seen(peer: &str, forwarded: &[&str], real: &[&str], depth: i32) -> String {
         let mut headers = HeaderMap::new();
         for line in forwarded {
-            headers.append(
-                "x-forwarded-for",
-                HeaderValue::from_bytes(line.as_bytes()).unwrap(),
-            );
+            headers.append("x-forwarded-for", HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
         for line in real {
             headers.append("x-real-ip", HeaderValue::from_str(line).unwrap());
         }
-        let trusted: Vec<IpNet> = ["10.0.0.0/8", "::ffff:192.168.0.0/112", "fd00::/8"]
-            .map(|t| parse_net(t).unwrap())
-            .into();
-        let caller = Caller {
-            peer: peer.parse().unwrap(),
-            trusted_proxies: &[],
-        };
-        let request = RequestView {
-            method: &Method::GET,
-            host: "",
-            path: "/",
-            headers: &headers,
-            caller,
-        };
+        let trusted: Vec<IpNet> =
+            ["10.0.0.0/8", "::ffff:192.168.0.0/112", "fd00::/8"].map(|t| parse_net(t).unwrap()).into();
+        let caller = Caller { peer: peer.parse().unwrap(), trusted_proxies: &[] };
+        let request = RequestView { method: &Method::GET, host: "", path: "/", headers: &headers, caller };
         client_ip(&request, &trusted, depth).to_string()
     }
 
@@ -147,54 +132,26 @@ mod tests {
 
     #[test]
     fn the_rightmost_entry_that_is_no_proxy_counts() {
-        assert_eq!(
-            seen("10.0.0.1", &["6.6.6.6, 1.1.1.1, 10.1.1.1"], &[], 0),
-            "1.1.1.1"
-        );
-        assert_eq!(
-            seen("10.0.0.1", &["6.6.6.6", "1.1.1.1", "192.168.0.7"], &[], 0),
-            "1.1.1.1"
-        );
-        assert_eq!(
-            seen("10.0.0.1", &["10.0.0.3, 10.0.0.2"], &[], 0),
-            "10.0.0.3"
-        );
+        assert_eq!(seen("10.0.0.1", &["6.6.6.6, 1.1.1.1, 10.1.1.1"], &[], 0), "1.1.1.1");
+        assert_eq!(seen("10.0.0.1", &["6.6.6.6", "1.1.1.1", "192.168.0.7"], &[], 0), "1.1.1.1");
+        assert_eq!(seen("10.0.0.1", &["10.0.0.3, 10.0.0.2"], &[], 0), "10.0.0.3");
         assert_eq!(seen("fd00::1", &["2001:db8::1"], &[], 0), "2001:db8::1");
     }
 
     #[test]
     fn a_depth_counts_from_the_right_over_all_lines() {
-        assert_eq!(
-            seen("10.0.0.1", &["3.3.3.3, 2.2.2.2", "1.1.1.1"], &[], 1),
-            "1.1.1.1"
-        );
-        assert_eq!(
-            seen("10.0.0.1", &["3.3.3.3, 2.2.2.2", "1.1.1.1"], &[], 2),
-            "2.2.2.2"
-        );
-        assert_eq!(
-            seen("10.0.0.1", &["3.3.3.3, 2.2.2.2", "1.1.1.1"], &[], 9),
-            "3.3.3.3"
-        );
-        assert_eq!(
-            seen("10.0.0.1", &["3.3.3.3, 2.2.2.2", "1.1.1.1"], &[], -1),
-            "3.3.3.3"
-        );
+        assert_eq!(seen("10.0.0.1", &["3.3.3.3, 2.2.2.2", "1.1.1.1"], &[], 1), "1.1.1.1");
+        assert_eq!(seen("10.0.0.1", &["3.3.3.3, 2.2.2.2", "1.1.1.1"], &[], 2), "2.2.2.2");
+        assert_eq!(seen("10.0.0.1", &["3.3.3.3, 2.2.2.2", "1.1.1.1"], &[], 9), "3.3.3.3");
+        assert_eq!(seen("10.0.0.1", &["3.3.3.3, 2.2.2.2", "1.1.1.1"], &[], -1), "3.3.3.3");
     }
 
     #[test]
     fn an_entry_that_is_no_address_falls_back_to_the_peer() {
         for entry in ["garbage", "", "unknown", "1.2.3", "1.1.1.1,", "\u{e9}"] {
-            assert_eq!(
-                seen("10.0.0.1", &[entry], &["9.9.9.9"], 0),
-                "10.0.0.1",
-                "{entry}"
-            );
+            assert_eq!(seen("10.0.0.1", &[entry], &["9.9.9.9"], 0), "10.0.0.1", "{entry}");
         }
-        assert_eq!(
-            seen("10.0.0.1", &["8.8.8.8, garbage, 10.0.0.9"], &[], 0),
-            "10.0.0.1"
-        );
+        assert_eq!(seen("10.0.0.1", &["8.8.8.8, garbage, 10.0.0.9"], &[], 0), "10.0.0.1");
         assert_eq!(seen("10.0.0.1", &["garbage, 1.1.1.1"], &[], 0), "1.1.1.1");
         assert_eq!(seen("10.0.0.1", &["garbage, 1.1.1.1"], &[], 2), "10.0.0.1");
         assert_eq!(seen("10.0.0.1", &["garbage, 1.1.1.1"], &[], -1), "10.0.0.1");
@@ -203,28 +160,16 @@ mod tests {
     #[test]
     fn x_real_ip_counts_only_alone() {
         assert_eq!(seen("10.0.0.1", &[], &["9.9.9.9"], 0), "9.9.9.9");
-        assert_eq!(
-            seen("10.0.0.1", &[], &["9.9.9.9", "8.8.8.8"], 0),
-            "10.0.0.1"
-        );
+        assert_eq!(seen("10.0.0.1", &[], &["9.9.9.9", "8.8.8.8"], 0), "10.0.0.1");
         assert_eq!(seen("10.0.0.1", &["1.1.1.1"], &["9.9.9.9"], 0), "1.1.1.1");
         assert_eq!(seen("10.0.0.1", &[], &["x"], 0), "10.0.0.1");
     }
 
     #[test]
     fn mapped_addresses_are_ipv4_and_ports_are_dropped() {
-        assert_eq!(
-            seen("::ffff:10.0.0.1", &["::ffff:1.1.1.1"], &[], 0),
-            "1.1.1.1"
-        );
-        assert_eq!(
-            seen("::ffff:192.168.0.1", &["1.1.1.1:4711"], &[], 0),
-            "1.1.1.1"
-        );
-        assert_eq!(
-            seen("10.0.0.1", &["[2001:db8::1]:4711"], &[], 0),
-            "2001:db8::1"
-        );
+        assert_eq!(seen("::ffff:10.0.0.1", &["::ffff:1.1.1.1"], &[], 0), "1.1.1.1");
+        assert_eq!(seen("::ffff:192.168.0.1", &["1.1.1.1:4711"], &[], 0), "1.1.1.1");
+        assert_eq!(seen("10.0.0.1", &["[2001:db8::1]:4711"], &[], 0), "2001:db8::1");
         assert_eq!(seen("10.0.0.1", &["[2001:db8::1]"], &[], 0), "2001:db8::1");
     }
 

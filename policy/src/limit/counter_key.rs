@@ -66,13 +66,8 @@ mod tests {
 
     /// What an unshortened key stands for.
     fn read(written: &str) -> String {
-        let written = written
-            .strip_prefix("t%3A")
-            .map_or(written.to_owned(), |rest| format!("t:{rest}"));
-        written
-            .replace("%7B", "{")
-            .replace("%7D", "}")
-            .replace("%25", "%")
+        let written = written.strip_prefix("t%3A").map_or(written.to_owned(), |rest| format!("t:{rest}"));
+        written.replace("%7B", "{").replace("%7D", "}").replace("%25", "%")
     }
 
     #[test]
@@ -97,17 +92,11 @@ mod tests {
         let long = "a".repeat(257);
         let key = written(&long);
         assert_eq!(key.len(), 128 + 8 + 64);
-        assert!(
-            key.starts_with(&format!("{}%sha256:", "a".repeat(128))),
-            "{key}"
-        );
+        assert!(key.starts_with(&format!("{}%sha256:", "a".repeat(128))), "{key}");
         assert_eq!(written(&"a".repeat(256)), "a".repeat(256));
         assert_ne!(written(&format!("{long}b")), written(&format!("{long}c")));
         // Multi-byte text is cut between characters.
-        assert!(
-            written(&format!("a{}", "\u{e9}".repeat(200)))
-                .starts_with(&format!("a{}%sha", "\u{e9}".repeat(63)))
-        );
+        assert!(written(&format!("a{}", "\u{e9}".repeat(200))).starts_with(&format!("a{}%sha", "\u{e9}".repeat(63))));
     }
 
     #[test]

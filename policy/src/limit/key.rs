@@ -49,28 +49,19 @@ struct HeaderRules {
 
 /// Credential headers; their values are hashed wherever people look.
 pub(super) fn is_credential(name: &str) -> bool {
-    [
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "x-api-key",
-    ]
-    .iter()
-    .any(|known| name.eq_ignore_ascii_case(known))
+    ["authorization", "proxy-authorization", "cookie", "x-api-key"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// Whether subjects of this strategy are shown as hashes.
 pub(crate) fn shows_hash(key: &KeyStrategySpec) -> bool {
-    matches!(key.r#type, KeyType::Header | KeyType::Composite)
-        && (key.hash || is_credential(&key.header_name))
+    matches!(key.r#type, KeyType::Header | KeyType::Composite) && (key.hash || is_credential(&key.header_name))
 }
 
 impl KeyStrategy {
     /// `spec` is checked: what could not be read falls to the strictest meaning here, never to "not counted".
     pub(super) fn compile(spec: &KeyStrategySpec) -> KeyStrategy {
         let header = || HeaderRules {
-            name: HeaderName::from_bytes(spec.header_name.as_bytes())
-                .unwrap_or(header::AUTHORIZATION),
+            name: HeaderName::from_bytes(spec.header_name.as_bytes()).unwrap_or(header::AUTHORIZATION),
             on_missing: spec.on_missing,
             missing_code: u16::try_from(spec.missing_code).unwrap_or(500),
             secret: shows_hash(spec),
@@ -82,11 +73,7 @@ impl KeyStrategy {
             KeyType::Global => Kind::Global(spec.global_key.clone()),
         };
         let address = AddressRules {
-            trusted: spec
-                .trusted_proxies
-                .iter()
-                .filter_map(|text| parse_net(text))
-                .collect(),
+            trusted: spec.trusted_proxies.iter().filter_map(|text| parse_net(text)).collect(),
             depth: i32::try_from(spec.trusted_ip_depth).unwrap_or(0),
             ipv6_prefix: u8::try_from(spec.ipv6_prefix.clamp(1, 128)).unwrap_or(64),
         };
@@ -114,10 +101,7 @@ impl KeyStrategy {
                 }
                 Ok(subject)
             }
-            Kind::Global(key) => Ok(Some(Subject {
-                raw: key.clone(),
-                secret: false,
-            })),
+            Kind::Global(key) => Ok(Some(Subject { raw: key.clone(), secret: false })),
         }
     }
 
@@ -132,15 +116,8 @@ impl KeyStrategy {
 
 impl AddressRules {
     fn subject(&self, request: &RequestView<'_>) -> Subject {
-        let trusted = if self.trusted.is_empty() {
-            request.caller.trusted_proxies
-        } else {
-            &self.trusted
-        };
-        Subject {
-            raw: self.text(client_ip(request, trusted, self.depth)),
-            secret: false,
-        }
+        let trusted = if self.trusted.is_empty() { request.caller.trusted_proxies } else { &self.trusted };
+        Subject { raw: self.text(client_ip(request, trusted, self.depth)), secret: false }
     }
 
     /// `10.0.0.1`, `2001:db8::/64`, or with 128 bits `2001:db8::1`.
@@ -150,12 +127,7 @@ impl AddressRules {
         let _ = match ip {
             IpAddr::V6(v6) if self.ipv6_prefix < 128 => {
                 let mask = u128::MAX << (128 - u32::from(self.ipv6_prefix));
-                write!(
-                    text,
-                    "{}/{}",
-                    Ipv6Addr::from_bits(v6.to_bits() & mask),
-                    self.ipv6_prefix
-                )
+                write!(text, "{}/{}", Ipv6Addr::from_bits(v6.to_bits() & mask), self.ipv6_prefix)
             }
             whole => write!(text, "{whole}"),
         };
@@ -164,37 +136,23 @@ impl AddressRules {
 }
 
 impl HeaderRules {
-    fn subject(
-        &self,
-        request: &RequestView<'_>,
-        address: &AddressRules,
-    ) -> Result<Option<Subject>, KeyError> {
+    fn subject(&self, request: &RequestView<'_>, address: &AddressRules) -> Result<Option<Subject>, KeyError> {
         let mut lines = request.headers.get_all(&self.name).iter();
         let first = lines.next();
         if lines.next().is_some() {
-            return Err(KeyError::Repeated {
-                header: self.name.to_string(),
-            });
+            return Err(KeyError::Repeated { header: self.name.to_string() });
         }
         let value = match first {
             Some(line) => std::str::from_utf8(line.as_bytes())
-                .map_err(|_| KeyError::NotText {
-                    header: self.name.to_string(),
-                })?
+                .map_err(|_| KeyError::NotText { header: self.name.to_string() })?
                 .trim(),
             None => "",
         };
         if !value.is_empty() {
-            return Ok(Some(Subject {
-                raw: value.to_owned(),
-                secret: self.secret,
-            }));
+            return Ok(Some(Subject { raw: value.to_owned(), secret: self.secret }));
         }
         match self.on_missing {
-            OnMissing::Error => Err(KeyError::Missing {
-                header: self.name.to_string(),
-                code: self.missing_code,
-            }),
+            OnMissing::Error => Err(KeyError::Missing { header: self.name.to_string(), code: self.missing_code }),
             OnMissing::ClientIp => Ok(Some(address.subject(request))),
             OnMissing::Skip => Ok(None),
         }

@@ -29,9 +29,7 @@ enum HeaderTest {
 
 /// A method as it is compared: the usual ones in any case, others as they are written.
 pub(crate) fn method(text: &str) -> Option<Method> {
-    const USUAL: [&str; 9] = [
-        "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "CONNECT", "PATCH", "TRACE",
-    ];
+    const USUAL: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "CONNECT", "PATCH", "TRACE"];
     let usual = USUAL.iter().find(|name| text.eq_ignore_ascii_case(name));
     Method::from_bytes(usual.copied().unwrap_or(text).as_bytes()).ok()
 }
@@ -45,17 +43,10 @@ impl Conditions {
                 (None, Some(false)) => HeaderTest::Absent,
                 (None, _) => HeaderTest::Present,
             };
-            Some(HeaderCondition {
-                name: HeaderName::from_bytes(header.name.as_bytes()).ok()?,
-                test,
-            })
+            Some(HeaderCondition { name: HeaderName::from_bytes(header.name.as_bytes()).ok()?, test })
         });
         Conditions {
-            methods: spec
-                .methods
-                .iter()
-                .filter_map(|text| method(text))
-                .collect(),
+            methods: spec.methods.iter().filter_map(|text| method(text)).collect(),
             headers: headers.collect(),
         }
     }
@@ -67,10 +58,21 @@ impl Conditions {
 
     pub(crate) fn hold(&self, request: &RequestView<'_>) -> bool {
         (self.methods.is_empty() || self.methods.contains(request.method))
-            && self
-                .headers
-                .iter()
-                .all(|condition| condition.holds(request))
+            && self.headers.iter().all(|condition| condition.holds(request))
+    }
+
+    /// The first header that must have a certain value.
+    pub(crate) fn exact_header(&self) -> Option<&HeaderName> {
+        let exact = |header: &&HeaderCondition| matches!(header.test, HeaderTest::Exact(_));
+        self.headers.iter().find(exact).map(|header| &header.name)
+    }
+
+    /// The value that a header must have.
+    pub(crate) fn exact_value(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.headers.iter().find_map(|header| match &header.test {
+            HeaderTest::Exact(value) if header.name == name => Some(&**value),
+            _ => None,
+        })
     }
 
     /// No request can meet both: their methods differ, or they ask a header for different things.
@@ -79,12 +81,7 @@ impl Conditions {
         if both_name_methods && !self.methods.iter().any(|m| other.methods.contains(m)) {
             return true;
         }
-        self.headers.iter().any(|a| {
-            other
-                .headers
-                .iter()
-                .any(|b| a.name == b.name && a.test.excludes(&b.test))
-        })
+        self.headers.iter().any(|a| other.headers.iter().any(|b| a.name == b.name && a.test.excludes(&b.test)))
     }
 }
 
@@ -95,8 +92,7 @@ impl HeaderCondition {
             HeaderTest::Absent => !request.headers.contains_key(&self.name),
             HeaderTest::Exact(value) => {
                 let mut lines = request.headers.get_all(&self.name).iter();
-                lines.next().is_some_and(|line| line.as_bytes() == &**value)
-                    && lines.next().is_none()
+                lines.next().is_some_and(|line| line.as_bytes() == &**value) && lines.next().is_none()
             }
         }
     }

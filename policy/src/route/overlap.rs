@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use http::HeaderName;
+
 use super::{
     condition::Conditions,
     pattern::{HostKey, PathKey},
@@ -29,10 +31,7 @@ enum RankPath {
 
 /// Pairs of routes, earlier index first, that no rule puts in order. Each route is reported once.
 pub(crate) fn find(routes: &[RouteSpec]) -> Vec<(usize, usize)> {
-    let conditions: Vec<Conditions> = routes
-        .iter()
-        .map(|route| Conditions::compile(&route.r#match))
-        .collect();
+    let conditions: Vec<Conditions> = routes.iter().map(|route| Conditions::compile(&route.r#match)).collect();
     let mut ends: HashMap<&str, Option<Ends>> = HashMap::new();
     let mut groups: HashMap<Rank, Vec<usize>> = HashMap::with_capacity(routes.len());
     for (i, route) in routes.iter().enumerate() {
@@ -45,30 +44,61 @@ pub(crate) fn find(routes: &[RouteSpec]) -> Vec<(usize, usize)> {
                 other => RankPath::Same(other.clone()),
             };
             let count = conditions.get(i).map_or(0, Conditions::count);
-            groups
-                .entry(Rank {
-                    host,
-                    path,
-                    conditions: count,
-                })
-                .or_default()
-                .push(i);
+            groups.entry(Rank { host, path, conditions: count }).or_default().push(i);
         }
     }
     let mut found: Vec<(usize, usize)> = Vec::new();
     for members in groups.into_values().filter(|members| members.len() > 1) {
-        for (at, &later) in members.iter().enumerate().skip(1) {
-            let earlier = members.iter().take(at).find(|&&earlier| {
-                !excluded(&conditions, earlier, later)
-                    && !patterns_exclude(routes, &mut ends, earlier, later)
+        let mut rivals = Rivals::of(&members, &conditions);
+        for later in members {
+            let earlier = rivals.before(later).find(|&earlier| {
+                !excluded(&conditions, earlier, later) && !patterns_exclude(routes, &mut ends, earlier, later)
             });
-            found.extend(earlier.map(|&earlier| (earlier, later)));
+            found.extend(earlier.map(|earlier| (earlier, later)));
+            rivals.add(later);
         }
     }
     found.sort_by_key(|&(earlier, later)| (later, earlier));
     found.dedup_by_key(|&mut (_, later)| later);
     found.truncate(MOST_REPORTED);
     found
+}
+
+/// Those of equal rank that a route must be compared with. Routes that ask one header for different values (one route a
+/// tenant, thousands of them) exclude each other, and need not be.
+struct Rivals<'c> {
+    conditions: &'c [Conditions],
+    header: Option<&'c HeaderName>,
+    by_value: HashMap<&'c [u8], Vec<usize>>,
+    rest: Vec<usize>,
+    all: Vec<usize>,
+}
+
+impl<'c> Rivals<'c> {
+    fn of(members: &[usize], conditions: &'c [Conditions]) -> Self {
+        let header = members.iter().find_map(|member| conditions.get(*member)?.exact_header());
+        Rivals { conditions, header, by_value: HashMap::new(), rest: Vec::new(), all: Vec::new() }
+    }
+
+    fn value(&self, route: usize) -> Option<&'c [u8]> {
+        self.conditions.get(route)?.exact_value(self.header?)
+    }
+
+    fn before(&self, route: usize) -> impl Iterator<Item = usize> {
+        let (same, rest): (&[usize], &[usize]) = match self.value(route) {
+            Some(value) => (self.by_value.get(value).map_or(&[], |list| list), &self.rest),
+            None => (&self.all, &[]),
+        };
+        same.iter().chain(rest).copied()
+    }
+
+    fn add(&mut self, route: usize) {
+        self.all.push(route);
+        match self.value(route) {
+            Some(value) => self.by_value.entry(value).or_default().push(route),
+            None => self.rest.push(route),
+        }
+    }
 }
 
 fn excluded(conditions: &[Conditions], a: usize, b: usize) -> bool {
@@ -81,11 +111,7 @@ fn patterns_exclude<'r>(
     a: usize,
     b: usize,
 ) -> bool {
-    let pattern = |i: usize| {
-        routes
-            .get(i)
-            .map_or("", |route| route.r#match.path_regex.as_str())
-    };
+    let pattern = |i: usize| routes.get(i).map_or("", |route| route.r#match.path_regex.as_str());
     let (a, b) = (pattern(a), pattern(b));
     if a == b {
         return false;

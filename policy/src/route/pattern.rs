@@ -45,11 +45,7 @@ impl HostKey {
         if normal.len() != unchanged.len() {
             return Err("must be written without port");
         }
-        Ok(if wildcard {
-            HostKey::Wildcard(normal)
-        } else {
-            HostKey::Exact(normal)
-        })
+        Ok(if wildcard { HostKey::Wildcard(normal) } else { HostKey::Exact(normal) })
     }
 
     /// All hosts of a route, each once; those that cannot be read are left out.
@@ -57,11 +53,7 @@ impl HostKey {
         if spec.hosts.is_empty() {
             return vec![HostKey::Any];
         }
-        let mut keys: Vec<HostKey> = spec
-            .hosts
-            .iter()
-            .filter_map(|text| HostKey::parse(text).ok())
-            .collect();
+        let mut keys: Vec<HostKey> = spec.hosts.iter().filter_map(|text| HostKey::parse(text).ok()).collect();
         if keys.len() > 1 {
             keys.sort_unstable();
             keys.dedup();
@@ -74,9 +66,7 @@ impl PathKey {
     /// The path condition of a route. When several are written, which is a problem, the most specific kind.
     pub(crate) fn of(spec: &MatchSpec) -> Result<PathKey, PathError> {
         if !spec.path_exact.is_empty() {
-            return Ok(PathKey::Exact(
-                path::normalise(&spec.path_exact)?.into_owned(),
-            ));
+            return Ok(PathKey::Exact(path::normalise(&spec.path_exact)?.into_owned()));
         }
         if !spec.path_prefix.is_empty() {
             let normal = path::normalise(&spec.path_prefix)?;
@@ -106,16 +96,7 @@ mod tests {
         ] {
             assert_eq!(HostKey::parse(text), Ok(key), "{text}");
         }
-        for text in [
-            "",
-            "*.",
-            "example.com:80",
-            "http://x",
-            "a*b",
-            "*.*.x",
-            "[::1]:80",
-            "a/b",
-        ] {
+        for text in ["", "*.", "example.com:80", "http://x", "a*b", "*.*.x", "[::1]:80", "a/b"] {
             assert!(HostKey::parse(text).is_err(), "{text}");
         }
     }

@@ -3,7 +3,7 @@
 use regex_automata::{Anchored, Input, meta, nfa::thompson, util::syntax};
 use regex_syntax::hir::literal::{ExtractKind, Extractor, Seq};
 
-use super::condition::Conditions;
+use super::{choices::Choices, condition::Conditions};
 use crate::RequestView;
 
 /// Most bytes that one pattern may compile to.
@@ -21,8 +21,8 @@ pub(crate) struct Regexes {
 
 #[derive(Debug)]
 struct Rule {
-    /// Routes with this pattern, most conditions first.
-    routes: Vec<u32>,
+    /// Routes with this pattern and equally many conditions.
+    routes: Choices,
     /// The pattern by itself, where an earlier one can match without its conditions holding.
     own: Option<meta::Regex>,
 }
@@ -52,11 +52,7 @@ pub(crate) fn problem(pattern: &str) -> Option<String> {
     let tidy = |error: &dyn std::fmt::Display| {
         // The parser draws an arrow under the place over several lines; the last line says what is wrong.
         let text = error.to_string();
-        text.lines()
-            .last()
-            .unwrap_or_default()
-            .trim_start_matches("error: ")
-            .to_owned()
+        text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
     };
     // By itself first: `a)(b` would become well-formed inside the anchoring group.
     if let Err(error) = syntax::parse_with(pattern, &syntax()) {
@@ -70,57 +66,34 @@ pub(crate) fn problem(pattern: &str) -> Option<String> {
         .utf8(false)
         .nfa_size_limit(Some(MOST_PATTERN_BYTES))
         .which_captures(thompson::WhichCaptures::Implicit);
-    match thompson::Compiler::new()
-        .configure(config)
-        .build_from_hir(&hir)
-    {
+    match thompson::Compiler::new().configure(config).build_from_hir(&hir) {
         Ok(_) => None,
-        Err(_) => Some(format!(
-            "the pattern becomes larger than {} KiB; repeat less",
-            MOST_PATTERN_BYTES >> 10
-        )),
+        Err(_) => Some(format!("the pattern becomes larger than {} KiB; repeat less", MOST_PATTERN_BYTES >> 10)),
     }
 }
 
 /// Builds the table from (pattern, routes), in order. None: nothing to match.
-pub(crate) fn build(
-    patterns: Vec<(String, Vec<u32>)>,
-    conditions: &[Conditions],
-) -> Result<Option<Regexes>, String> {
+pub(crate) fn build(patterns: Vec<(String, Vec<u32>)>, conditions: &[Conditions]) -> Result<Option<Regexes>, String> {
     if patterns.is_empty() {
         return Ok(None);
     }
-    let texts: Vec<String> = patterns
-        .iter()
-        .map(|(pattern, _)| anchored(pattern))
-        .collect();
-    let all = builder(MOST_TABLE_BYTES).build_many(&texts).map_err(|_| {
-        format!(
-            "together the patterns become larger than {} MiB",
-            MOST_TABLE_BYTES >> 20
-        )
-    })?;
+    let texts: Vec<String> = patterns.iter().map(|(pattern, _)| anchored(pattern)).collect();
+    let all = builder(MOST_TABLE_BYTES)
+        .build_many(&texts)
+        .map_err(|_| format!("together the patterns become larger than {} MiB", MOST_TABLE_BYTES >> 20))?;
     let always = |routes: &[u32]| {
-        routes.iter().any(|route| {
-            conditions
-                .get(*route as usize)
-                .is_some_and(|found| found.count() == 0)
-        })
+        routes.iter().any(|route| conditions.get(*route as usize).is_some_and(|found| found.count() == 0))
     };
     let mut rules = Vec::with_capacity(patterns.len());
     let mut may_fall_through = false;
     for ((_, routes), text) in patterns.into_iter().zip(&texts) {
         let own = if may_fall_through {
-            Some(
-                builder(MOST_PATTERN_BYTES * 2)
-                    .build(text)
-                    .map_err(|error| error.to_string())?,
-            )
+            Some(builder(MOST_PATTERN_BYTES * 2).build(text).map_err(|error| error.to_string())?)
         } else {
             None
         };
         may_fall_through |= !always(&routes);
-        rules.push(Rule { routes, own });
+        rules.push(Rule { routes: Choices::build(routes, conditions), own });
     }
     Ok(Some(Regexes { all, rules }))
 }
@@ -130,21 +103,13 @@ impl Regexes {
         let input = Input::new(request.path).anchored(Anchored::Yes);
         let first = self.all.search_half(&input)?.pattern().as_usize();
         for (i, rule) in self.rules.iter().enumerate().skip(first) {
-            let matches = i == first
-                || rule
-                    .own
-                    .as_ref()
-                    .is_some_and(|own| own.is_match(input.clone()));
+            let matches = i == first || rule.own.as_ref().is_some_and(|own| own.is_match(input.clone()));
             if !matches {
                 continue;
             }
-            let found = rule.routes.iter().find(|route| {
-                conditions
-                    .get(**route as usize)
-                    .is_some_and(|conditions| conditions.hold(request))
-            });
+            let found = rule.routes.find(request, conditions);
             if found.is_some() {
-                return found.copied();
+                return found;
             }
         }
         None
@@ -170,16 +135,13 @@ impl Ends {
 
     /// No path can match both: their beginnings differ, or their ends do.
     pub(crate) fn exclude(&self, other: &Ends) -> bool {
-        let differ =
-            |a: &Seq, b: &Seq, same: fn(&[u8], &[u8]) -> bool| match (a.literals(), b.literals()) {
-                (Some(a), Some(b)) => a.iter().all(|x| {
-                    b.iter().all(|y| {
-                        !same(x.as_bytes(), y.as_bytes()) && !same(y.as_bytes(), x.as_bytes())
-                    })
-                }),
-                // No finite set of literals: any beginning is possible.
-                _ => false,
-            };
+        let differ = |a: &Seq, b: &Seq, same: fn(&[u8], &[u8]) -> bool| match (a.literals(), b.literals()) {
+            (Some(a), Some(b)) => a
+                .iter()
+                .all(|x| b.iter().all(|y| !same(x.as_bytes(), y.as_bytes()) && !same(y.as_bytes(), x.as_bytes()))),
+            // No finite set of literals: any beginning is possible.
+            _ => false,
+        };
         differ(&self.prefixes, &other.prefixes, |a, b| a.starts_with(b))
             || differ(&self.suffixes, &other.suffixes, |a, b| a.ends_with(b))
     }

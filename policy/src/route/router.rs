@@ -25,10 +25,7 @@ pub(crate) struct Router {
 impl Router {
     /// `routes` are checked. The error is about the path patterns of all of them.
     pub(crate) fn build(routes: &[RouteSpec]) -> Result<Router, String> {
-        let conditions: Vec<Conditions> = routes
-            .iter()
-            .map(|route| Conditions::compile(&route.r#match))
-            .collect();
+        let conditions: Vec<Conditions> = routes.iter().map(|route| Conditions::compile(&route.r#match)).collect();
         let mut exact: HashMap<String, TableBuilder> = HashMap::new();
         let mut wildcard: HashMap<String, TableBuilder> = HashMap::new();
         let mut any = TableBuilder::default();
@@ -46,29 +43,16 @@ impl Router {
             }
         }
         let longest_wildcard = wildcard.keys().map(String::len).max().unwrap_or(0);
-        let build =
-            |tables: HashMap<String, TableBuilder>| -> Result<HashMap<Box<str>, Table>, String> {
-                tables
-                    .into_iter()
-                    .map(|(name, table)| Ok((name.into_boxed_str(), table.build(&conditions)?)))
-                    .collect()
-            };
+        let build = |tables: HashMap<String, TableBuilder>| -> Result<HashMap<Box<str>, Table>, String> {
+            tables.into_iter().map(|(name, table)| Ok((name.into_boxed_str(), table.build(&conditions)?))).collect()
+        };
         let (exact, wildcard, any) = (build(exact)?, build(wildcard)?, any.build(&conditions)?);
-        Ok(Router {
-            exact,
-            wildcard,
-            longest_wildcard,
-            any,
-            conditions,
-        })
+        Ok(Router { exact, wildcard, longest_wildcard, any, conditions })
     }
 
     pub(crate) fn find(&self, request: &RequestView<'_>) -> Option<(usize, MatchedBy)> {
         if !self.exact.is_empty()
-            && let Some(found) = self
-                .exact
-                .get(request.host)
-                .and_then(|table| self.in_table(table, request, "exact"))
+            && let Some(found) = self.exact.get(request.host).and_then(|table| self.in_table(table, request, "exact"))
         {
             return Some(found);
         }
@@ -94,22 +78,10 @@ impl Router {
         None
     }
 
-    fn in_table(
-        &self,
-        table: &Table,
-        request: &RequestView<'_>,
-        host: &'static str,
-    ) -> Option<(usize, MatchedBy)> {
+    fn in_table(&self, table: &Table, request: &RequestView<'_>, host: &'static str) -> Option<(usize, MatchedBy)> {
         let (route, path) = table.find(request, &self.conditions)?;
         let index = route as usize;
         let conditions = self.conditions.get(index).map_or(0, Conditions::count);
-        Some((
-            index,
-            MatchedBy {
-                host,
-                path,
-                conditions,
-            },
-        ))
+        Some((index, MatchedBy { host, path, conditions }))
     }
 }

@@ -56,10 +56,7 @@ macro_rules! spelled {
 
 pub(crate) fn unknown_spelling(text: &str, spellings: &[&str]) -> String {
     let shown: String = text.chars().take(64).collect();
-    format!(
-        "invalid value {shown:?}: must be one of {}",
-        spellings.join(", ")
-    )
+    format!("invalid value {shown:?}: must be one of {}", spellings.join(", "))
 }
 
 /// What a limit does with a request that it has no token for.
@@ -154,12 +151,7 @@ mod tests {
 
     #[test]
     fn an_unknown_value_is_answered_with_the_known_ones() {
-        let error = serde_json::from_value::<KeyType>("ip".into())
-            .unwrap_err()
-            .to_string();
-        assert_eq!(
-            error,
-            r#"invalid value "ip": must be one of clientIP, header, composite, global"#
-        );
+        let error = serde_json::from_value::<KeyType>("ip".into()).unwrap_err().to_string();
+        assert_eq!(error, r#"invalid value "ip": must be one of clientIP, header, composite, global"#);
     }
 }

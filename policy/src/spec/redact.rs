@@ -18,17 +18,11 @@ fn secret_limits(spec: &PolicySpec) -> HashMap<String, bool> {
     let mut known = HashMap::from([(DEFAULT.to_owned(), is_secret(&spec.rate_limit.key_strategy))]);
     for route in &spec.routes {
         if let Some(limit) = &route.rate_limit {
-            known.insert(
-                route.name.clone(),
-                is_secret(&LimitValues::of(limit, &spec.rate_limit).key),
-            );
+            known.insert(route.name.clone(), is_secret(&LimitValues::of(limit, &spec.rate_limit).key));
         }
         for limit in &route.limits {
             let values = LimitValues::of(&limit.plain(), &spec.rate_limit);
-            known.insert(
-                further_name(&route.name, &limit.name),
-                is_secret(&values.key),
-            );
+            known.insert(further_name(&route.name, &limit.name), is_secret(&values.key));
         }
     }
     known
@@ -36,10 +30,7 @@ fn secret_limits(spec: &PolicySpec) -> HashMap<String, bool> {
 
 fn secrets(spec: &PolicySpec) -> impl Iterator<Item = (&str, &Secret)> {
     let http = &spec.events.http;
-    http.headers
-        .iter()
-        .map(|(name, secret)| (name.as_str(), secret))
-        .chain([("", &http.auth_token)])
+    http.headers.iter().map(|(name, secret)| (name.as_str(), secret)).chain([("", &http.auth_token)])
 }
 
 pub(super) fn has_literal_secrets(spec: &PolicySpec) -> bool {
@@ -50,9 +41,7 @@ pub(super) fn has_literal_secrets(spec: &PolicySpec) -> bool {
         return false;
     }
     let by_limit = secret_limits(spec);
-    spec.overrides
-        .iter()
-        .any(|over| !over.keys.is_empty() && by_limit.get(&over.limit).copied().unwrap_or(true))
+    spec.overrides.iter().any(|over| !over.keys.is_empty() && by_limit.get(&over.limit).copied().unwrap_or(true))
 }
 
 pub(super) fn redacted(spec: &PolicySpec) -> Value {
@@ -70,13 +59,7 @@ pub(super) fn redacted(spec: &PolicySpec) -> Value {
         {
             for key in keys {
                 if let Value::String(raw) = key {
-                    *key = Subject {
-                        raw: std::mem::take(raw),
-                        secret: true,
-                    }
-                    .display()
-                    .into_owned()
-                    .into();
+                    *key = Subject { raw: std::mem::take(raw), secret: true }.display().into_owned().into();
                 }
             }
         }
@@ -88,16 +71,10 @@ pub(super) fn redacted_after(spec: &PolicySpec, previous: &PolicySpec) -> Value 
     let mut value = redacted(spec);
     let before: HashMap<&str, &Secret> = secrets(previous).collect();
     for (name, secret) in secrets(spec) {
-        let differs = before
-            .get(name)
-            .is_some_and(|old| *old != secret && !old.is_empty());
+        let differs = before.get(name).is_some_and(|old| *old != secret && !old.is_empty());
         if secret.literal().is_some() && differs {
             let http = &mut value["events"]["http"];
-            let place = if name.is_empty() {
-                &mut http["auth_token"]
-            } else {
-                &mut http["headers"][name]
-            };
+            let place = if name.is_empty() { &mut http["auth_token"] } else { &mut http["headers"][name] };
             *place = CHANGED.into();
         }
     }
@@ -109,10 +86,7 @@ fn hide_user_info(value: &mut Value) {
     match value {
         Value::String(text) => {
             if let Some((scheme, rest)) = text.split_once("://")
-                && let Some(at) = rest
-                    .split(['/', '?', '#'])
-                    .next()
-                    .and_then(|authority| authority.rfind('@'))
+                && let Some(at) = rest.split(['/', '?', '#']).next().and_then(|authority| authority.rfind('@'))
             {
                 *text = format!("{scheme}://{REDACTED}{}", &rest[at..]);
             }
@@ -130,10 +104,7 @@ mod tests {
 
     fn with_header(value: &str) -> PolicySpec {
         let mut spec = PolicySpec::default();
-        spec.events
-            .http
-            .headers
-            .insert("X-Token".into(), value.into());
+        spec.events.http.headers.insert("X-Token".into(), value.into());
         spec
     }
 
@@ -141,30 +112,17 @@ mod tests {
     fn a_literal_secret_is_found_and_hidden() {
         let spec = with_header("hunter2");
         assert!(spec.has_literal_secrets());
-        assert_eq!(
-            spec.redacted()["events"]["http"]["headers"]["X-Token"],
-            REDACTED
-        );
+        assert_eq!(spec.redacted()["events"]["http"]["headers"]["X-Token"], REDACTED);
         let mut reference = PolicySpec::default();
-        reference
-            .events
-            .http
-            .headers
-            .insert("X-Token".into(), Secret::Env("TOKEN".into()));
+        reference.events.http.headers.insert("X-Token".into(), Secret::Env("TOKEN".into()));
         assert!(!reference.has_literal_secrets());
-        assert_eq!(
-            reference.redacted()["events"]["http"]["headers"]["X-Token"]["env"],
-            "TOKEN"
-        );
+        assert_eq!(reference.redacted()["events"]["http"]["headers"]["X-Token"]["env"], "TOKEN");
     }
 
     #[test]
     fn a_changed_secret_says_so_without_being_shown() {
         let shown = with_header("new").redacted_after(&with_header("old"));
-        assert_eq!(
-            shown["events"]["http"]["headers"]["X-Token"],
-            "[REDACTED, changed]"
-        );
+        assert_eq!(shown["events"]["http"]["headers"]["X-Token"], "[REDACTED, changed]");
         let same = with_header("old").redacted_after(&with_header("old"));
         assert_eq!(same["events"]["http"]["headers"]["X-Token"], REDACTED);
     }
@@ -172,20 +130,13 @@ mod tests {
     #[test]
     fn override_keys_that_are_credentials_are_hashed() {
         let mut spec = PolicySpec::default();
-        spec.overrides.push(OverrideSpec {
-            keys: vec!["api-key-1".into()],
-            block: true,
-            ..Default::default()
-        });
+        spec.overrides.push(OverrideSpec { keys: vec!["api-key-1".into()], block: true, ..Default::default() });
         assert_eq!(spec.redacted()["overrides"][0]["keys"][0], "api-key-1");
         assert!(!spec.has_literal_secrets());
         spec.rate_limit.key_strategy.r#type = KeyType::Header;
         spec.rate_limit.key_strategy.header_name = "x-API-key".into();
         let shown = spec.redacted().to_string();
-        assert!(
-            !shown.contains("api-key-1") && shown.contains("sha256:"),
-            "{shown}"
-        );
+        assert!(!shown.contains("api-key-1") && shown.contains("sha256:"), "{shown}");
         assert!(spec.has_literal_secrets());
     }
 
@@ -193,9 +144,6 @@ mod tests {
     fn a_password_in_a_url_is_hidden() {
         let mut spec = PolicySpec::default();
         spec.auth.http.url = "https://me:hunter2@auth/x?y".into();
-        assert_eq!(
-            spec.redacted()["auth"]["http"]["url"],
-            "https://[REDACTED]@auth/x?y"
-        );
+        assert_eq!(spec.redacted()["auth"]["http"]["url"], "https://[REDACTED]@auth/x?y");
     }
 }

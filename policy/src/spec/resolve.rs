@@ -4,8 +4,8 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use super::{
-    Accuracy, DEFAULT, FailurePolicy, HeaderStyle, KeyPatchSpec, KeyStrategySpec, LimitMode,
-    LimitSpec, NamedLimitSpec, OverrideSpec, PolicySpec, RateLimitSpec, Secret,
+    Accuracy, DEFAULT, FailurePolicy, HeaderStyle, KeyPatchSpec, KeyStrategySpec, LimitMode, LimitSpec, NamedLimitSpec,
+    OverrideSpec, PolicySpec, RateLimitSpec, Secret,
 };
 use crate::{GoDuration, backend::url};
 
@@ -141,11 +141,7 @@ fn write_out(limit: &mut LimitSpec, base: &RateLimitSpec) {
 fn resolve_overrides(spec: &mut PolicySpec) {
     type Inherited = (i64, i64, GoDuration);
     let numbers = |limit: &LimitSpec| -> Inherited {
-        (
-            limit.average.unwrap_or(0),
-            limit.burst.or(limit.average).unwrap_or(0),
-            limit.period,
-        )
+        (limit.average.unwrap_or(0), limit.burst.or(limit.average).unwrap_or(0), limit.period)
     };
     let mut known: HashMap<String, Inherited> = HashMap::new();
     let base = &spec.rate_limit;
@@ -155,22 +151,12 @@ fn resolve_overrides(spec: &mut PolicySpec) {
             known.insert(route.name.clone(), numbers(limit));
         }
         for limit in &route.limits {
-            known.insert(
-                further_name(&route.name, &limit.name),
-                numbers(&limit.plain()),
-            );
+            known.insert(further_name(&route.name, &limit.name), numbers(&limit.plain()));
         }
     }
     for over in &mut spec.overrides {
-        if let Some((average, burst, period)) =
-            known.get(&over.limit).copied().filter(|_| !over.block)
-        {
-            let OverrideSpec {
-                average: own_average,
-                burst: own_burst,
-                period: own_period,
-                ..
-            } = over;
+        if let Some((average, burst, period)) = known.get(&over.limit).copied().filter(|_| !over.block) {
+            let OverrideSpec { average: own_average, burst: own_burst, period: own_period, .. } = over;
             own_average.get_or_insert(average);
             own_burst.get_or_insert(burst);
             own_period.get_or_insert(period);
@@ -185,9 +171,7 @@ fn move_deprecated_token(spec: &mut PolicySpec) {
         return;
     };
     let value = Secret::Literal(format!("Bearer {token}"));
-    http.headers
-        .entry(http.auth_header.clone())
-        .or_insert(value);
+    http.headers.entry(http.auth_header.clone()).or_insert(value);
     http.auth_token = Secret::default();
 }
 
@@ -195,11 +179,7 @@ fn move_deprecated_token(spec: &mut PolicySpec) {
 /// default: absent and default then mean the same. So a field that a later version adds does not reach older data
 /// planes before someone uses it.
 pub(super) fn without_released_defaults(spec: &PolicySpec) -> Cow<'_, PolicySpec> {
-    if spec
-        .routes
-        .iter()
-        .all(|route| route.rate_limit.is_none() && route.limits.is_empty())
-    {
+    if spec.routes.iter().all(|route| route.rate_limit.is_none() && route.limits.is_empty()) {
         return Cow::Borrowed(spec);
     }
     let mut lean = spec.clone();

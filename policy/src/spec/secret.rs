@@ -79,11 +79,7 @@ fn write<S: Serializer>(secret: &Secret, literal: &str, serializer: S) -> Result
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        write(
-            self,
-            if self.is_empty() { "" } else { REDACTED },
-            serializer,
-        )
+        write(self, if self.is_empty() { "" } else { REDACTED }, serializer)
     }
 }
 
@@ -173,10 +169,7 @@ mod tests {
         for (json, secret) in [
             (r#""hunter2""#, Secret::from("hunter2")),
             (r#"{"env":"TOKEN"}"#, Secret::Env("TOKEN".into())),
-            (
-                r#"{"file":"/run/token"}"#,
-                Secret::File("/run/token".into()),
-            ),
+            (r#"{"file":"/run/token"}"#, Secret::File("/run/token".into())),
         ] {
             assert_eq!(serde_json::from_str::<Secret>(json).unwrap(), secret);
             assert_eq!(serde_json::to_string(&Wire(&secret)).unwrap(), json);
@@ -185,41 +178,18 @@ mod tests {
 
     #[test]
     fn a_wrong_form_is_refused_without_showing_it() {
-        for json in [
-            "12345",
-            "-5",
-            "1.5",
-            "true",
-            "{}",
-            r#"{"hunter2":"x"}"#,
-            r#"{"env":"A","file":"hunter2"}"#,
-        ] {
-            let error = serde_json::from_str::<Secret>(json)
-                .unwrap_err()
-                .to_string();
-            assert!(
-                error.starts_with("must be a string, {env: NAME} or {file: PATH}"),
-                "{error}"
-            );
-            assert!(
-                !error.contains("hunter2") && !error.contains("12345"),
-                "{error}"
-            );
+        for json in ["12345", "-5", "1.5", "true", "{}", r#"{"hunter2":"x"}"#, r#"{"env":"A","file":"hunter2"}"#] {
+            let error = serde_json::from_str::<Secret>(json).unwrap_err().to_string();
+            assert!(error.starts_with("must be a string, {env: NAME} or {file: PATH}"), "{error}");
+            assert!(!error.contains("hunter2") && !error.contains("12345"), "{error}");
         }
     }
 
     #[test]
     fn nothing_for_people_shows_a_literal_one() {
         let secret = Secret::from("hunter2");
-        for shown in [
-            format!("{secret}"),
-            format!("{secret:?}"),
-            serde_json::to_string(&secret).unwrap(),
-        ] {
-            assert!(
-                shown.contains(REDACTED) && !shown.contains("hunter2"),
-                "{shown}"
-            );
+        for shown in [format!("{secret}"), format!("{secret:?}"), serde_json::to_string(&secret).unwrap()] {
+            assert!(shown.contains(REDACTED) && !shown.contains("hunter2"), "{shown}");
         }
     }
 }

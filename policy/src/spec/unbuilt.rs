@@ -13,11 +13,7 @@ pub(super) fn not_built(spec: &PolicySpec) -> Vec<Problem> {
         found.add("events.enabled".into(), "sending events", off);
     }
     if spec.rate_limit.external.enabled {
-        found.add(
-            "rate_limit.external.enabled".into(),
-            "the external limit service",
-            off,
-        );
+        found.add("rate_limit.external.enabled".into(), "the external limit service", off);
     }
     let leased = |accuracy: Option<Accuracy>| accuracy == Some(Accuracy::Leased);
     let exact = "set it to exact";
@@ -30,19 +26,11 @@ pub(super) fn not_built(spec: &PolicySpec) -> Vec<Problem> {
     }
     for (i, route) in spec.routes.iter().enumerate() {
         if leased(route.rate_limit.as_ref().and_then(|limit| limit.accuracy)) {
-            found.add(
-                format!("routes[{i}].rate_limit.accuracy"),
-                "leasing tokens",
-                exact,
-            );
+            found.add(format!("routes[{i}].rate_limit.accuracy"), "leasing tokens", exact);
         }
         for (j, limit) in route.limits.iter().enumerate() {
             if leased(limit.accuracy) {
-                found.add(
-                    format!("routes[{i}].limits[{j}].accuracy"),
-                    "leasing tokens",
-                    exact,
-                );
+                found.add(format!("routes[{i}].limits[{j}].accuracy"), "leasing tokens", exact);
             }
         }
     }
@@ -57,18 +45,10 @@ fn backend(found: &mut Found, path: &str, backend: &BackendSpec) {
         found.add(format!("{path}.tls"), "TLS to a backend", "remove it");
     }
     if backend.tls_insecure_skip_verify {
-        found.add(
-            format!("{path}.tls_insecure_skip_verify"),
-            "TLS to a backend",
-            "set it to false",
-        );
+        found.add(format!("{path}.tls_insecure_skip_verify"), "TLS to a backend", "set it to false");
     }
     if backend.transport.backend_protocol == BackendProtocol::H3 {
-        found.add(
-            format!("{path}.transport.backend_protocol"),
-            "HTTP/3 to a backend",
-            "set it to auto, h1 or h2",
-        );
+        found.add(format!("{path}.transport.backend_protocol"), "HTTP/3 to a backend", "set it to auto, h1 or h2");
     }
 }
 
@@ -96,15 +76,8 @@ mod tests {
         spec.backend.url = "https://a".into();
         spec.backend.tls.ca_file = "/ca".into();
         spec.backend.transport.backend_protocol = BackendProtocol::H3;
-        spec.backends.push(NamedBackendSpec {
-            name: "b".into(),
-            url: "wss://b".into(),
-            ..Default::default()
-        });
-        let leased = LimitSpec {
-            accuracy: Some(Accuracy::Leased),
-            ..Default::default()
-        };
+        spec.backends.push(NamedBackendSpec { name: "b".into(), url: "wss://b".into(), ..Default::default() });
+        let leased = LimitSpec { accuracy: Some(Accuracy::Leased), ..Default::default() };
         spec.routes.push(RouteSpec {
             rate_limit: Some(leased.clone()),
             limits: vec![NamedLimitSpec::named("x".into(), leased)],

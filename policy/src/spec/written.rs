@@ -99,11 +99,7 @@ impl Visitor<'_> for KnownField {
         f.write_str("the name of a setting")
     }
     fn visit_str<E: de::Error>(self, name: &str) -> Result<&'static str, E> {
-        self.0
-            .iter()
-            .find(|known| **known == name)
-            .copied()
-            .ok_or_else(|| E::unknown_field(name, self.0))
+        self.0.iter().find(|known| **known == name).copied().ok_or_else(|| E::unknown_field(name, self.0))
     }
 }
 

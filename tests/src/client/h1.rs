@@ -21,9 +21,7 @@ pub struct H1 {
 impl H1 {
     /// Connects.
     pub async fn connect(addr: SocketAddr) -> H1 {
-        H1::try_connect(addr)
-            .await
-            .unwrap_or_else(|e| panic!("cannot connect to {addr}: {e}"))
+        H1::try_connect(addr).await.unwrap_or_else(|e| panic!("cannot connect to {addr}: {e}"))
     }
 
     /// Connects; the failure is a value.
@@ -31,17 +29,11 @@ impl H1 {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(std::io::Error::other)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         let driver = tokio::spawn(async move {
             let _ = connection.await;
         });
-        Ok(H1 {
-            sender,
-            driver,
-            local,
-        })
+        Ok(H1 { sender, driver, local })
     }
 
     /// This end's address.
@@ -53,9 +45,7 @@ impl H1 {
     pub async fn send(&mut self, request: Request<AnyBody>) -> Result<Answer, String> {
         tokio::time::timeout(PATIENCE, async {
             let response = self.begin(request).await?;
-            Answer::read(response)
-                .await
-                .map_err(|e| format!("body: {e:?}"))
+            Answer::read(response).await.map_err(|e| format!("body: {e:?}"))
         })
         .await
         .map_err(|_| format!("no answer within {PATIENCE:?}"))?
@@ -63,14 +53,8 @@ impl H1 {
 
     /// Sends, and answers as soon as the head is there.
     pub async fn begin(&mut self, request: Request<AnyBody>) -> Result<Response<Incoming>, String> {
-        self.sender
-            .ready()
-            .await
-            .map_err(|e| format!("connection closed: {e:?}"))?;
-        self.sender
-            .send_request(request)
-            .await
-            .map_err(|e| format!("request: {e:?}"))
+        self.sender.ready().await.map_err(|e| format!("connection closed: {e:?}"))?;
+        self.sender.send_request(request).await.map_err(|e| format!("request: {e:?}"))
     }
 
     /// Whether the peer has closed.
@@ -80,10 +64,7 @@ impl H1 {
 
     /// Waits until the peer closes.
     pub async fn closed(&self, limit: Duration) {
-        eventually("connection closed by the peer", limit, || async {
-            self.is_closed().then_some(())
-        })
-        .await;
+        eventually("connection closed by the peer", limit, || async { self.is_closed().then_some(()) }).await;
     }
 }
 

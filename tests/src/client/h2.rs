@@ -20,18 +20,15 @@ pub struct H2 {
 impl H2 {
     /// Connects.
     pub async fn connect(addr: SocketAddr) -> H2 {
-        H2::try_connect(addr)
-            .await
-            .unwrap_or_else(|e| panic!("cannot connect to {addr}: {e}"))
+        H2::try_connect(addr).await.unwrap_or_else(|e| panic!("cannot connect to {addr}: {e}"))
     }
 
     /// Connects; the failure is a value.
     pub async fn try_connect(addr: SocketAddr) -> Result<H2, std::io::Error> {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .map_err(std::io::Error::other)?;
+        let (sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         let driver = tokio::spawn(async move {
             let _ = connection.await;
         });
@@ -42,9 +39,7 @@ impl H2 {
     pub async fn send(&self, request: Request<AnyBody>) -> Result<Answer, String> {
         tokio::time::timeout(PATIENCE, async {
             let response = self.begin(request).await?;
-            Answer::read(response)
-                .await
-                .map_err(|e| format!("body: {e:?}"))
+            Answer::read(response).await.map_err(|e| format!("body: {e:?}"))
         })
         .await
         .map_err(|_| format!("no answer within {PATIENCE:?}"))?
@@ -52,23 +47,14 @@ impl H2 {
 
     /// Sends, and answers as soon as the head is there.
     pub async fn begin(&self, mut request: Request<AnyBody>) -> Result<Response<Incoming>, String> {
-        let host = request
-            .headers_mut()
-            .remove("host")
-            .map(|h| h.to_str().unwrap().to_owned());
+        let host = request.headers_mut().remove("host").map(|h| h.to_str().unwrap().to_owned());
         if let (Some(host), None) = (host, request.uri().authority()) {
             let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
             *request.uri_mut() = format!("http://{host}{path}").parse::<Uri>().unwrap();
         }
         let mut sender = self.sender.clone();
-        sender
-            .ready()
-            .await
-            .map_err(|e| format!("connection closed: {e:?}"))?;
-        sender
-            .send_request(request)
-            .await
-            .map_err(|e| format!("request: {e:?}"))
+        sender.ready().await.map_err(|e| format!("connection closed: {e:?}"))?;
+        sender.send_request(request).await.map_err(|e| format!("request: {e:?}"))
     }
 
     /// Whether the peer has closed, or said that it will.

@@ -45,14 +45,9 @@ impl RawAnswer {
 impl Raw {
     /// Connects.
     pub async fn connect(addr: SocketAddr) -> Raw {
-        let stream = TcpStream::connect(addr)
-            .await
-            .unwrap_or_else(|e| panic!("cannot connect to {addr}: {e}"));
+        let stream = TcpStream::connect(addr).await.unwrap_or_else(|e| panic!("cannot connect to {addr}: {e}"));
         stream.set_nodelay(true).unwrap();
-        Raw {
-            stream,
-            buffer: Vec::new(),
-        }
+        Raw { stream, buffer: Vec::new() }
     }
 
     /// Sends; an error when the peer has closed.
@@ -72,9 +67,7 @@ impl Raw {
 
     /// Reads one final or interim answer within [`PATIENCE`]; None: closed before one was complete.
     pub async fn answer(&mut self) -> Option<RawAnswer> {
-        tokio::time::timeout(PATIENCE, self.read_answer())
-            .await
-            .expect("no raw answer in time")
+        tokio::time::timeout(PATIENCE, self.read_answer()).await.expect("no raw answer in time")
     }
 
     /// Everything until the peer closes, and how long that took; None: it did not close within `limit`.
@@ -97,7 +90,7 @@ impl Raw {
     }
 
     async fn fill(&mut self) -> bool {
-        let mut piece = [0; 16 * 1024];
+        let mut piece = [0; 4 * 1024];
         match self.stream.read(&mut piece).await {
             Ok(0) | Err(_) => false,
             Ok(n) => {
@@ -109,11 +102,7 @@ impl Raw {
 
     async fn line_end(&mut self, pattern: &[u8]) -> Option<usize> {
         loop {
-            if let Some(at) = self
-                .buffer
-                .windows(pattern.len())
-                .position(|w| w == pattern)
-            {
+            if let Some(at) = self.buffer.windows(pattern.len()).position(|w| w == pattern) {
                 return Some(at + pattern.len());
             }
             if !self.fill().await {
@@ -133,21 +122,13 @@ impl Raw {
 
     async fn read_answer(&mut self) -> Option<RawAnswer> {
         let end = self.line_end(b"\r\n\r\n").await?;
-        let head =
-            String::from_utf8_lossy(&self.buffer.drain(..end).collect::<Vec<_>>()).into_owned();
+        let head = String::from_utf8_lossy(&self.buffer.drain(..end).collect::<Vec<_>>()).into_owned();
         let status = head.split(' ').nth(1)?.parse().ok()?;
-        let mut answer = RawAnswer {
-            status,
-            head,
-            body: Vec::new(),
-        };
+        let mut answer = RawAnswer { status, head, body: Vec::new() };
         if status < 200 || status == 204 || status == 304 {
             return Some(answer);
         }
-        if answer
-            .header("transfer-encoding")
-            .eq_ignore_ascii_case("chunked")
-        {
+        if answer.header("transfer-encoding").eq_ignore_ascii_case("chunked") {
             answer.body = self.chunks().await?;
         } else if let Ok(n) = answer.header("content-length").parse() {
             answer.body = self.exactly(n).await?;
@@ -162,8 +143,7 @@ impl Raw {
         let mut body = Vec::new();
         loop {
             let end = self.line_end(b"\r\n").await?;
-            let line =
-                String::from_utf8_lossy(&self.buffer.drain(..end).collect::<Vec<_>>()).into_owned();
+            let line = String::from_utf8_lossy(&self.buffer.drain(..end).collect::<Vec<_>>()).into_owned();
             let size = usize::from_str_radix(line.trim().split(';').next()?, 16).ok()?;
             if size == 0 {
                 while self.line_end(b"\r\n").await? > 2 {

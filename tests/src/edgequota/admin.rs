@@ -26,13 +26,7 @@ impl Edgequota {
 
     /// POST of JSON on the admin port.
     pub async fn admin_post(&self, path: &str, body: &Value) -> Answer {
-        post(
-            self.admin(),
-            path,
-            &[("content-type", "application/json")],
-            body.to_string(),
-        )
-        .await
+        post(self.admin(), path, &[("content-type", "application/json")], body.to_string()).await
     }
 
     /// A scrape.
@@ -47,19 +41,14 @@ impl Edgequota {
 
     /// Waits for `/readyz` 200.
     pub async fn until_ready(&self, limit: Duration) {
-        eventually("ready", limit, || async {
-            self.is_ready().await.then_some(())
-        })
-        .await;
+        eventually("ready", limit, || async { self.is_ready().await.then_some(()) }).await;
     }
 
     /// Waits until a metric (summed over label sets that contain all of `labels`) is at least `least`.
     pub async fn until_metric(&self, name: &str, labels: &[&str], least: f64) {
-        eventually(
-            &format!("{name}{labels:?} >= {least}"),
-            Duration::from_secs(15),
-            || async { (self.metrics().await.sum(name, labels) >= least).then_some(()) },
-        )
+        eventually(&format!("{name}{labels:?} >= {least}"), Duration::from_secs(15), || async {
+            (self.metrics().await.sum(name, labels) >= least).then_some(())
+        })
         .await;
     }
 

@@ -28,8 +28,7 @@ impl Blocked {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.yaml");
         std::fs::write(&path, yaml).unwrap();
-        let [proxy, admin] =
-            [free_port(), free_port()].map(|p| SocketAddr::from(([127, 0, 0, 1], p)));
+        let [proxy, admin] = [free_port(), free_port()].map(|p| SocketAddr::from(([127, 0, 0, 1], p)));
         let child = Command::new(binary())
             .arg("standalone")
             .env_clear()
@@ -41,12 +40,7 @@ impl Blocked {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let blocked = Blocked {
-            proxy,
-            admin,
-            child,
-            _dir: dir,
-        };
+        let blocked = Blocked { proxy, admin, child, _dir: dir };
         eventually("ready", Duration::from_secs(20), || async {
             let answer = try_send(admin, "GET", "/readyz", &[], body::empty()).await;
             answer.is_ok_and(|a| a.status == 200).then_some(())

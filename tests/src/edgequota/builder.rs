@@ -1,11 +1,11 @@
 //! How a process is started.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{fs::File, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
 use tempfile::TempDir;
 
 use super::{Edgequota, binary};
-use crate::process::Process;
+use crate::{ports::free_port, process::Process};
 
 /// Subcommand of a long-running process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,31 +36,18 @@ pub struct Builder {
     config_file: Option<PathBuf>,
     env: Vec<(String, String)>,
     dir: Option<TempDir>,
+    cpu: Option<usize>,
+    to_file: Option<[SocketAddr; 2]>,
 }
 
 impl Builder {
     pub(super) fn new(role: Role) -> Builder {
-        let mut env = vec![(
-            "EDGEQUOTA_ADMIN_ADDRESS".to_owned(),
-            "127.0.0.1:0".to_owned(),
-        )];
+        let mut env = vec![("EDGEQUOTA_ADMIN_ADDRESS".to_owned(), "127.0.0.1:0".to_owned())];
         match role {
-            Role::Controlplane => env.push((
-                "EDGEQUOTA_CONTROL_PLANE_LISTEN".to_owned(),
-                "127.0.0.1:0".to_owned(),
-            )),
-            _ => env.push((
-                "EDGEQUOTA_SERVER_ADDRESS".to_owned(),
-                "127.0.0.1:0".to_owned(),
-            )),
+            Role::Controlplane => env.push(("EDGEQUOTA_CONTROL_PLANE_LISTEN".to_owned(), "127.0.0.1:0".to_owned())),
+            _ => env.push(("EDGEQUOTA_SERVER_ADDRESS".to_owned(), "127.0.0.1:0".to_owned())),
         }
-        Builder {
-            role,
-            config: String::new(),
-            config_file: None,
-            env,
-            dir: None,
-        }
+        Builder { role, config: String::new(), config_file: None, env, dir: None, cpu: None, to_file: None }
     }
 
     /// Text of its config file. Blocks may be concatenated from several calls.
@@ -90,6 +77,20 @@ impl Builder {
         self
     }
 
+    /// Runs on this core only.
+    pub fn pinned(mut self, cpu: usize) -> Builder {
+        self.cpu = Some(cpu);
+        self
+    }
+
+    /// Its output goes to a file instead of a pipe that the test reads, as in a benchmark of its access log. The log
+    /// of the handle stays empty; ports are found free beforehand.
+    pub fn output_to_file(mut self) -> Builder {
+        let [proxy, admin] = [free_port(), free_port()].map(|p| SocketAddr::from(([127, 0, 0, 1], p)));
+        self.to_file = Some([proxy, admin]);
+        self.env("EDGEQUOTA_SERVER_ADDRESS", proxy.to_string()).env("EDGEQUOTA_ADMIN_ADDRESS", admin.to_string())
+    }
+
     /// Starts it without waiting for anything: for one that is expected to end by itself.
     pub fn spawn(self) -> Edgequota {
         let dir = self.dir.unwrap_or_else(|| tempfile::tempdir().unwrap());
@@ -98,7 +99,14 @@ impl Builder {
             std::fs::write(&path, &self.config).unwrap();
             path
         });
-        let mut command = Command::new(binary());
+        let mut command = match self.cpu {
+            None => Command::new(binary()),
+            Some(cpu) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &cpu.to_string()]).arg(binary());
+                command
+            }
+        };
         command
             .arg(self.role.name())
             .current_dir(dir.path())
@@ -107,15 +115,13 @@ impl Builder {
             .env("RUST_BACKTRACE", "1")
             .env("EDGEQUOTA_CONFIG_FILE", path)
             .envs(self.env);
-        let process = Process::spawn(format!("edgequota {}", self.role.name()), &mut command);
-        Edgequota {
-            process,
-            role: self.role,
-            dir,
-            proxy: None,
-            admin: None,
-            grpc: None,
-        }
+        let name = format!("edgequota {}", self.role.name());
+        let process = match self.to_file {
+            None => Process::spawn(name, &mut command),
+            Some(_) => Process::spawn_into(name, &mut command, File::create(dir.path().join("output.log")).unwrap()),
+        };
+        let [proxy, admin] = self.to_file.map_or([None, None], |addresses| addresses.map(Some));
+        Edgequota { process, role: self.role, dir, proxy, admin, grpc: None }
     }
 
     /// Starts it, and waits until it listens.
@@ -123,8 +129,13 @@ impl Builder {
     /// # Panics
     /// When it ends, or does not listen in time.
     pub async fn start(self) -> Edgequota {
+        let told = self.to_file.is_some();
         let mut edgequota = self.spawn();
-        edgequota.learn_addresses().await;
+        if told {
+            edgequota.until_listening().await;
+        } else {
+            edgequota.learn_addresses().await;
+        }
         edgequota
     }
 

@@ -25,10 +25,7 @@ pub(super) async fn answer(
 ) -> Result<Response<AnyBody>, io::Error> {
     let (parts, incoming) = request.into_parts();
     let seen = remember(&parts, connection, &state);
-    let script = parts
-        .headers
-        .get("x-origin")
-        .map_or_else(Script::default, |v| Script::parse(v.to_str().unwrap()));
+    let script = parts.headers.get("x-origin").map_or_else(Script::default, |v| Script::parse(v.to_str().unwrap()));
     if script.drop_head {
         return Err(io::Error::other("scripted: no answer"));
     }
@@ -45,9 +42,7 @@ pub(super) async fn answer(
     }
     if script.stream {
         scripted_delay(script.head_delay).await;
-        return Ok(builder
-            .body(relay(incoming, script.trailers, state))
-            .map_err(io::Error::other)?);
+        return builder.body(relay(incoming, script.trailers, state)).map_err(io::Error::other);
     }
     let text = if script.unread {
         Bytes::new()
@@ -59,45 +54,32 @@ pub(super) async fn answer(
     };
     scripted_delay(script.head_delay).await;
     if let Some(n) = script.length {
-        return Ok(builder
-            .body(body::full(vec![b'x'; n]))
-            .map_err(io::Error::other)?);
+        return builder.body(body::full(vec![b'x'; n])).map_err(io::Error::other);
     }
     if let Some(text) = script.body {
-        return Ok(builder.body(body::full(text)).map_err(io::Error::other)?);
+        return builder.body(body::full(text)).map_err(io::Error::other);
     }
     if script.chunks.is_some() || script.sse.is_some() || script.trailers {
-        return Ok(builder.body(pieces(script)).map_err(io::Error::other)?);
+        return builder.body(pieces(script)).map_err(io::Error::other);
     }
-    if script
-        .status
-        .is_some_and(|s| StatusCode::from_u16(s).is_ok_and(|s| s == 204 || s == 304))
-    {
-        return Ok(builder.body(body::empty()).map_err(io::Error::other)?);
+    if script.status.is_some_and(|s| StatusCode::from_u16(s).is_ok_and(|s| s == 204 || s == 304)) {
+        return builder.body(body::empty()).map_err(io::Error::other);
     }
     let builder = builder.header(header::CONTENT_TYPE, "application/json");
-    Ok(builder
-        .body(body::full(echo(&seen, &text, &state)))
-        .map_err(io::Error::other)?)
+    builder.body(body::full(echo(&seen, &text, &state))).map_err(io::Error::other)
 }
 
 fn remember(parts: &http::request::Parts, connection: usize, state: &State) -> Seen {
     state.requests.fetch_add(1, Ordering::SeqCst);
     let from_uri = parts.uri.authority().map(|a| a.as_str().to_owned());
-    let host = parts
-        .headers
-        .get(header::HOST)
-        .map(|h| String::from_utf8_lossy(h.as_bytes()).into_owned());
+    let host = parts.headers.get(header::HOST).map(|h| String::from_utf8_lossy(h.as_bytes()).into_owned());
     let http1 = parts.version < Version::HTTP_2;
     let seen = Seen {
         method: parts.method.to_string(),
         target: if http1 {
             parts.uri.to_string()
         } else {
-            parts
-                .uri
-                .path_and_query()
-                .map_or_else(String::new, |p| p.as_str().to_owned())
+            parts.uri.path_and_query().map_or_else(String::new, |p| p.as_str().to_owned())
         },
         version: format!("{:?}", parts.version),
         host: host.or(from_uri).unwrap_or_default(),
@@ -112,17 +94,13 @@ fn remember(parts: &http::request::Parts, connection: usize, state: &State) -> S
 }
 
 fn echo(seen: &Seen, text: &[u8], state: &State) -> Vec<u8> {
-    let fields: Vec<_> = seen
-        .headers
-        .iter()
-        .map(|(n, v)| json!([n.as_str(), String::from_utf8_lossy(v.as_bytes())]))
-        .collect();
+    let fields: Vec<_> =
+        seen.headers.iter().map(|(n, v)| json!([n.as_str(), String::from_utf8_lossy(v.as_bytes())])).collect();
     let shown = &text[..text.len().min(64 * 1024)];
-    let trailers = state.last_trailers.lock().unwrap().as_ref().map(|t| {
-        t.iter()
-            .map(|(n, v)| json!([n.as_str(), String::from_utf8_lossy(v.as_bytes())]))
-            .collect::<Vec<_>>()
-    });
+    let trailers =
+        state.last_trailers.lock().unwrap().as_ref().map(|t| {
+            t.iter().map(|(n, v)| json!([n.as_str(), String::from_utf8_lossy(v.as_bytes())])).collect::<Vec<_>>()
+        });
     json!({
         "method": seen.method, "target": seen.target, "version": seen.version, "host": seen.host,
         "headers": fields, "connection": seen.connection,

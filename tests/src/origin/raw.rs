@@ -44,42 +44,24 @@ impl RawOrigin {
                     all.push(Vec::new());
                     all.len() - 1
                 };
-                let (all, count, answer, token) = (
-                    Arc::clone(&all),
-                    Arc::clone(&count),
-                    Arc::clone(&answer),
-                    token.clone(),
-                );
+                let (all, count, answer, token) =
+                    (Arc::clone(&all), Arc::clone(&count), Arc::clone(&answer), token.clone());
                 tokio::spawn(async move {
-                    token
-                        .run_until_cancelled(serve(stream, slot, all, count, answer, close))
-                        .await;
+                    token.run_until_cancelled(serve(stream, slot, all, count, answer, close)).await;
                 });
             }
         });
-        RawOrigin {
-            addr,
-            received,
-            heads,
-            stop,
-        }
+        RawOrigin { addr, received, heads, stop }
     }
 
     /// Answers every request with 200 and two bytes of body.
     pub async fn ok() -> RawOrigin {
-        RawOrigin::start(
-            &b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"[..],
-            false,
-        )
-        .await
+        RawOrigin::start(&b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"[..], false).await
     }
 
     /// The `backend:` block for it.
     pub fn yaml(&self) -> String {
-        format!(
-            "backend:\n  url: \"http://{}\"\n  transport: {{ backend_protocol: h1 }}\n",
-            self.addr
-        )
+        format!("backend:\n  url: \"http://{}\"\n  transport: {{ backend_protocol: h1 }}\n", self.addr)
     }
 
     /// Where it listens.
@@ -117,7 +99,7 @@ async fn serve(
     answer: Arc<[u8]>,
     close: bool,
 ) {
-    let mut piece = [0; 16 * 1024];
+    let mut piece = [0; 4 * 1024];
     let mut answered = 0;
     loop {
         let Ok(n @ 1..) = stream.read(&mut piece).await else {

@@ -46,11 +46,7 @@ impl Script {
         let mut script = Script::default();
         for word in text.split(';').map(str::trim).filter(|w| !w.is_empty()) {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
-            let number = || {
-                value
-                    .parse::<usize>()
-                    .unwrap_or_else(|_| panic!("x-origin: {word:?} needs a number"))
-            };
+            let number = || value.parse::<usize>().unwrap_or_else(|_| panic!("x-origin: {word:?} needs a number"));
             let millis = || Duration::from_millis(number() as u64);
             match name {
                 "status" => script.status = Some(value.parse().unwrap()),
@@ -68,9 +64,7 @@ impl Script {
                 "drop" if value == "head" => script.drop_head = true,
                 "drop" if value == "body" => script.drop_body = true,
                 "header" => {
-                    let (n, v) = value
-                        .split_once(':')
-                        .unwrap_or_else(|| panic!("x-origin: {word:?} needs NAME:VALUE"));
+                    let (n, v) = value.split_once(':').unwrap_or_else(|| panic!("x-origin: {word:?} needs NAME:VALUE"));
                     script.headers.push((n.to_owned(), v.to_owned()));
                 }
                 _ => panic!("x-origin: unknown word {word:?}"),

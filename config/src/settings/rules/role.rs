@@ -53,16 +53,10 @@ pub(crate) fn for_role(settings: &Settings, role: Role) -> Vec<Problem> {
     rules.problems
 }
 
+/// One of the two without the other is a mistake for every role, and said by the rules of the block.
 fn tls_of_listener(rules: &mut Rules<'_>, tls: &PeerTls) {
-    if tls.enabled && (tls.cert_file.is_empty() || tls.key_file.is_empty()) {
-        let lack = if tls.cert_file.is_empty() {
-            "control_plane.tls.cert_file"
-        } else {
-            "control_plane.tls.key_file"
-        };
-        rules.add(
-            lack,
-            "control_plane.tls.cert_file and control_plane.tls.key_file are required",
-        );
+    if tls.enabled && tls.cert_file.is_empty() && tls.key_file.is_empty() {
+        let message = "control_plane.tls.cert_file and control_plane.tls.key_file are required";
+        rules.add("control_plane.tls.cert_file", message);
     }
 }

@@ -1,0 +1,191 @@
+//! The three ways to run for good.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use edgequota_config::{
+    Loaded, Role, Settings,
+    load::{self, Environment, process_environment},
+    problems::Located,
+    settings::Redis,
+    watch::{Pace, Poke},
+};
+use edgequota_controlplane::{ControlPlane, Options as ControlOptions, Times as ControlTimes};
+use edgequota_counters::{Counters, counters::FleetSize};
+use edgequota_dataplane::{
+    app::worker_count,
+    follow,
+    process::{Bound, Options, PolicySource},
+};
+use edgequota_ops::{
+    access_log::AccessLog,
+    logging::{self, LogHandle},
+    metrics::Metrics,
+    probes::Probes,
+    shutdown::Shutdown,
+};
+use tokio::sync::watch;
+
+use crate::{VERSION, args::complain};
+
+/// Threads of the control runtime: admin port, stream, name resolution. Requests have their own.
+const CONTROL_THREADS: usize = 2;
+/// The last log lines have this long to leave.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+pub(crate) fn standalone(config: PathBuf) -> ExitCode {
+    run(config, Role::Standalone)
+}
+
+pub(crate) fn dataplane(config: PathBuf) -> ExitCode {
+    run(config, Role::DataPlane)
+}
+
+pub(crate) fn controlplane(config: PathBuf) -> ExitCode {
+    run(config, Role::ControlPlane)
+}
+
+fn run(config: PathBuf, role: Role) -> ExitCode {
+    let environment = process_environment();
+    let loaded = match load_checked(&config, &environment, role) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            complain(&format!("fatal: configuration error: {problems}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let log = logging::init(&loaded.settings.logging);
+    for Located { place, path, message } in &loaded.warnings {
+        tracing::warn!(%place, path, problem = message, "config warning");
+    }
+    tracing::info!(version = VERSION, role = ?role, config = %config.display(), "starting");
+    let result = control_runtime().and_then(|runtime| {
+        let ended = match role {
+            Role::ControlPlane => runtime.block_on(control_plane(config, environment, loaded)),
+            Role::Standalone | Role::DataPlane => runtime.block_on(data_plane(config, environment, loaded, role, log)),
+        };
+        // A blocked name lookup or a file system that hangs does not hold the process.
+        runtime.shutdown_timeout(Duration::from_millis(200));
+        ended
+    });
+    let code = match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %format!("{error:#}"), "cannot go on");
+            complain(&format!("fatal: {error:#}"));
+            ExitCode::FAILURE
+        }
+    };
+    logging::flush(LAST_LINES);
+    code
+}
+
+pub(crate) fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(CONTROL_THREADS).thread_name("control").enable_all().build()?)
+}
+
+/// What the file says, and nothing that this version cannot do.
+fn load_checked(config: &Path, environment: &Environment, role: Role) -> Result<Loaded, String> {
+    let loaded = load::load(config, environment, role).map_err(|problems| problems.to_string())?;
+    let mut unbuilt = loaded.settings.not_built();
+    unbuilt.extend(loaded.policy.iter().flat_map(edgequota_policy::PolicySpec::not_built));
+    if unbuilt.is_empty() {
+        return Ok(loaded);
+    }
+    let lines: Vec<String> = unbuilt.iter().map(|p| format!("{}: {}: {}", config.display(), p.path, p.message)).collect();
+    Err(lines.join("\n"))
+}
+
+/// How connections to Redis and streams are named.
+pub(crate) fn node_name(settings: &Settings) -> String {
+    if !settings.control_plane.node_id.is_empty() {
+        return settings.control_plane.node_id.clone();
+    }
+    ["/proc/sys/kernel/hostname", "/etc/hostname"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "edgequota".to_owned())
+}
+
+async fn data_plane(config: PathBuf, environment: Environment, loaded: Loaded, role: Role, log: LogHandle) -> anyhow::Result<()> {
+    let Loaded { mut settings, policy, .. } = loaded;
+    if role == Role::DataPlane && settings.control_plane.address.is_empty() {
+        anyhow::bail!("configuration error: control_plane.address is required for `edgequota dataplane` (or run `edgequota standalone`)");
+    }
+    settings.control_plane.node_id = node_name(&settings);
+    let workers = worker_count(&settings);
+    let registry = Metrics::new(workers);
+    let fleet = FleetSize::default();
+    let (redis, changes) = watch::channel(Arc::new(settings.redis.clone()));
+    let counters = Counters::new(changes, &registry, fleet.clone(), &settings.control_plane.node_id);
+    let shutdown = Shutdown::new();
+    let hup = listen(&shutdown, settings.server.drain_delay.get());
+    let source = match role {
+        Role::DataPlane => PolicySource::ControlPlane { own: policy.map(Box::new) },
+        _ => PolicySource::OwnFile,
+    };
+    let options = Options {
+        settings: Arc::new(settings),
+        redis,
+        counters,
+        fleet,
+        source,
+        config_path: config,
+        environment,
+        registry,
+        probes: Probes::new(),
+        shutdown,
+        access_log: AccessLog::stdout(workers),
+        on_logging: Arc::new(move |logging| log.apply(logging)),
+        pace: Pace::default(),
+        times: follow::Times::default(),
+        binary: VERSION,
+    };
+    Bound::bind(options)?.run(hup).await?;
+    Ok(())
+}
+
+async fn control_plane(config: PathBuf, environment: Environment, loaded: Loaded) -> anyhow::Result<()> {
+    let Loaded { mut settings, .. } = loaded;
+    settings.control_plane.node_id = node_name(&settings);
+    let registry = Metrics::new(1);
+    let (_redis, redis_changes) = watch::channel(Arc::<Redis>::new(settings.redis.clone()));
+    let counters = Counters::new(redis_changes, &registry, FleetSize::default(), &settings.control_plane.node_id);
+    let shutdown = Shutdown::new();
+    // Nothing is balanced to a control plane by requests, so there is nothing to wait for before it drains.
+    let hup = listen(&shutdown, Duration::ZERO);
+    let (_settings, settings) = watch::channel(Arc::new(settings));
+    let options = ControlOptions {
+        settings,
+        config_path: config,
+        environment,
+        counters,
+        metrics: registry,
+        probes: Probes::new(),
+        shutdown,
+        pace: Pace::default(),
+        times: ControlTimes::default(),
+    };
+    ControlPlane::start(options).await?.run(hup).await;
+    Ok(())
+}
+
+/// Listens to signals; the closure takes the handle that SIGHUP pokes once there is one.
+fn listen(shutdown: &Shutdown, delay: Duration) -> impl FnOnce(Poke) + use<> {
+    let poke = Arc::new(OnceLock::<Poke>::new());
+    let poked = Arc::clone(&poke);
+    shutdown.listen_to_signals(delay, move || {
+        if let Some(poke) = poked.get() {
+            poke.poke();
+        }
+    });
+    move |handle| {
+        let _ = poke.set(handle);
+    }
+}
