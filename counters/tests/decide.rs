@@ -1,20 +1,17 @@
 //! Decisions while the store answers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edgequota_counters::{AllowedBy, Decider, Refusal, Verdict};
-use edgequota_policy::{
-    Limit,
-    limit::{FailurePolicy, Mode},
-};
+use edgequota_policy::limit::{FailurePolicy, Mode};
 
 use crate::support::{
-    asks::{ask, blocked, limit},
+    asks::{Rule, ask, blocked, limit},
     server::RedisServer,
     world::{World, by_store, settings},
 };
 
-fn strict(name: &str, burst: u64) -> Limit {
+fn strict(name: &'static str, burst: u64) -> Rule {
     limit(name, burst, FailurePolicy::FailClosed)
 }
 
@@ -90,7 +87,7 @@ async fn a_blocked_subject_is_refused_without_a_call() {
         Verdict::Refused(Refusal::Blocked { limit: 1 })
     );
     assert_eq!(server.int(&["EXISTS", "rl:edgequota:mallory"]), 0);
-    let shadow = Limit {
+    let shadow = Rule {
         mode: Mode::Shadow,
         ..strict("ghost", 5)
     };
@@ -108,7 +105,7 @@ async fn of_several_refusals_the_longest_wait_is_named() {
         ask(strict("a", 4), "acme"),
         ask(strict("b", 2), "acme"),
         ask(
-            Limit {
+            Rule {
                 mode: Mode::Shadow,
                 ..strict("c", 1)
             },
@@ -163,6 +160,47 @@ async fn two_processes_count_together() {
     }
     let verdicts = tasks.join_all().await;
     assert_eq!(verdicts.iter().filter(|v| by_store(v)).count(), 200);
+    assert!(
+        worlds
+            .iter()
+            .all(|world| world.counters.stats() == (0, 0, 0)),
+        "no decision was a fallback"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_processes_that_hammer_one_key_keep_the_promise() {
+    const BURST: u64 = 100;
+    const RATE: u64 = 400;
+    let server = RedisServer::start();
+    let rule = Rule {
+        average: RATE,
+        period: "1s",
+        ..strict("default", BURST)
+    };
+    let asks = [ask(rule, "acme")];
+    let mut worlds = Vec::new();
+    for _ in 0..3 {
+        worlds.push(World::with(&server).await);
+    }
+    let began = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for world in &worlds {
+        for _ in 0..4 {
+            let (decider, asks) = (world.decider.clone(), asks.clone());
+            tasks.spawn(async move {
+                let mut allowed = 0u64;
+                while began.elapsed() < Duration::from_secs(3) {
+                    allowed += u64::from(by_store(&decider.spend(&asks).await.verdict));
+                }
+                allowed
+            });
+        }
+    }
+    let allowed: u64 = tasks.join_all().await.iter().sum();
+    let exact = BURST as f64 + RATE as f64 * began.elapsed().as_secs_f64();
+    assert!(allowed as f64 <= exact, "{allowed} of {exact}");
+    assert!(allowed as f64 >= exact * 0.95, "{allowed} of {exact}");
     assert!(
         worlds
             .iter()

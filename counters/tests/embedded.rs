@@ -67,6 +67,23 @@ fn full_buckets_make_room_first() {
 }
 
 #[test]
+fn memory_follows_what_is_in_use() {
+    let (store, now) = store(1 << 20, Evict::FullFirst);
+    for i in 0..200_000 {
+        now.fetch_add(SECOND / 100, Ordering::Relaxed);
+        store.call(&plan(
+            Purpose::Spend,
+            &[(&format!("once-{i}"), enforced(1, 1, SECOND))],
+        ));
+    }
+    assert!(
+        store.len() < 64 * 64 * 2,
+        "a hundred are in use, {} are kept",
+        store.len()
+    );
+}
+
+#[test]
 fn it_stays_bounded_when_all_are_in_use() {
     let (store, _) = store(640, Evict::FullFirst);
     for i in 0..10_000 {

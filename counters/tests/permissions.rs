@@ -1,11 +1,11 @@
 //! ACLs: the one that the docs name suffices, and a missing rule is named.
 
 use edgequota_counters::{Refusal, Verdict};
-use edgequota_policy::{Limit, limit::FailurePolicy};
+use edgequota_policy::limit::FailurePolicy;
 use secrecy::SecretString;
 
 use crate::support::{
-    asks::{ask, limit},
+    asks::{Rule, ask, limit},
     eventually,
     server::RedisServer,
     world::{World, by_store, settings},
@@ -17,7 +17,7 @@ const NEEDED: &[&str] = &[
     "+pexpire", "+ping",
 ];
 
-fn strict(name: &str) -> Limit {
+fn strict(name: &'static str) -> Rule {
     limit(name, 1000, FailurePolicy::FailClosed)
 }
 
@@ -130,6 +130,46 @@ async fn a_rule_that_is_added_ends_the_problem() {
         world.counters.problem().is_none()
     })
     .await;
+}
+
+#[tokio::test]
+async fn ping_may_be_forbidden() {
+    let server = RedisServer::start();
+    let rules: Vec<&str> = NEEDED
+        .iter()
+        .copied()
+        .filter(|rule| *rule != "+ping")
+        .collect();
+    let world = world_as(&server, &rules).await;
+    assert!(world.counters.ping().await);
+    let asks = [ask(strict("default"), "acme")];
+    server.freeze();
+    futures_util::future::join_all((0..5).map(|_| world.decider.spend(&asks))).await;
+    assert!(!world.counters.healthy());
+    server.thaw();
+    world.recovered(&asks[0]).await;
+}
+
+#[tokio::test]
+async fn a_server_without_hello_is_spoken_to_in_the_old_protocol() {
+    let server =
+        RedisServer::start_with(&["--requirepass", "pass", "--rename-command", "HELLO", "\"\""]);
+    let mut set = settings(&server);
+    set.password = SecretString::from("pass");
+    let world = World::new(set).await;
+    assert!(by_store(
+        &world.verdict(&[ask(strict("default"), "acme")]).await
+    ));
+    let clients: String = redis::cmd("CLIENT")
+        .arg("LIST")
+        .query(&mut server.client_with("pass"))
+        .expect("text");
+    assert!(
+        clients
+            .lines()
+            .any(|l| l.contains("name=edgequota-") && l.contains("resp=2")),
+        "{clients}"
+    );
 }
 
 #[tokio::test]

@@ -231,7 +231,7 @@ fn the_script_and_the_arithmetic_read_the_same_texts() {
     use edgequota_counters::bucket::{Bucket, Fields};
     let mut store = Scripted::new();
     let start = 1_760_000_000 * SECOND;
-    let counter = enforced(1, 1_000_000, 3600 * SECOND);
+    let counter = enforced(1, 40_000, 3600 * SECOND);
     let s = counter.numbers.grains_per_token.to_string();
     let texts = [
         "0",

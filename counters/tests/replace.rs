@@ -9,20 +9,20 @@ use std::{
 };
 
 use edgequota_counters::{Refusal, Verdict};
-use edgequota_policy::{GoDuration, Limit, limit::FailurePolicy};
+use edgequota_policy::{GoDuration, limit::FailurePolicy};
 use secrecy::SecretString;
 
 use crate::{
     support::{
-        asks::{ask, limit},
-        eventually, pause,
+        asks::{Rule, ask, limit},
+        eventually,
         server::RedisServer,
         world::{World, by_store, settings},
     },
-    trouble::client_ids,
+    trouble::{client_ids, our_ids},
 };
 
-fn strict(burst: u64) -> Limit {
+fn strict(burst: u64) -> Rule {
     limit("default", burst, FailurePolicy::FailClosed)
 }
 
@@ -184,23 +184,42 @@ async fn a_password_is_rotated_by_its_file() {
         by_store(&world.verdict(&asks).await)
     })
     .await;
-    // And without a broken connection: the file alone makes a new one.
-    let ids = || {
+    assert!(by_store(&world.verdict(&asks).await));
+}
+
+#[tokio::test]
+async fn a_changed_password_file_alone_makes_new_connections() {
+    let server = RedisServer::start_with(&["--requirepass", "first"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("password");
+    std::fs::write(&file, "first").expect("written");
+    let mut set = settings(&server);
+    set.password_file = file.to_string_lossy().into_owned();
+    let world = World::new(set).await;
+    let mut admin = server.client_with("first");
+    // Both are valid while the secret is rolled out.
+    let command = redis::cmd("ACL")
+        .arg(&["SETUSER", "default", ">second"])
+        .exec(&mut admin);
+    command.expect("done");
+    let mut ids = || {
         let clients: String = redis::cmd("CLIENT")
             .arg("LIST")
-            .query(&mut server.client_with("second"))
+            .query(&mut admin)
             .expect("text");
-        clients
-            .lines()
-            .filter(|l| l.contains("name=edgequota-"))
-            .map(|l| l[..8].to_owned())
-            .collect::<Vec<_>>()
+        our_ids(&clients)
     };
     let before = ids();
-    run(&["CONFIG", "SET", "requirepass", "second"]);
+    assert_eq!(before.len(), 2);
     std::fs::write(&file, "second").expect("written");
-    pause(10).await;
-    assert_eq!(ids(), before, "the line feed is no part of the secret");
+    let traffic = Traffic::start(&world, "acme");
+    eventually("new connections", || {
+        let now = ids();
+        std::future::ready(now.len() == 2 && now.iter().all(|id| !before.contains(id)))
+    })
+    .await;
+    let (all, lost) = traffic.end().await;
+    assert_eq!(lost, 0, "of {all}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use edgequota_policy::limit::FailurePolicy;
 use crate::support::{
     asks::{ask, limit},
     server::RedisServer,
-    world::{World, by_store, no_tls, settings},
+    world::{World, by_store, settings},
 };
 
 fn openssl(folder: &Path, arguments: &str) {
@@ -115,7 +115,7 @@ async fn certificates_are_checked_both_ways() {
         ..good.clone()
     };
     assert!(counts(trusting).await);
-    assert!(!counts(no_tls()).await);
+    assert!(!counts(PeerTls::default()).await);
     assert!(
         !counts(PeerTls {
             ca_file: path("missing"),

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use edgequota_counters::{AllowedBy, Ask, Refusal, Verdict};
 use edgequota_policy::{
-    GoDuration, Limit,
+    GoDuration,
     limit::{FailurePolicy, Mode},
 };
 
 use crate::support::{
-    asks::{ask, blocked, limit},
+    asks::{Rule, ask, blocked, limit},
     eventually, pause,
     server::RedisServer,
     world::{World, by_store, settings},
@@ -18,13 +18,13 @@ use crate::support::{
 const PASSED: Verdict = Verdict::Allowed(AllowedBy::PassThrough);
 const CLOSED: Verdict = Verdict::Refused(Refusal::Unavailable { code: 503 });
 
-fn open(name: &str, burst: u64) -> Limit {
+fn open(name: &'static str, burst: u64) -> Rule {
     limit(name, burst, FailurePolicy::PassThrough)
 }
-fn local(name: &str, burst: u64) -> Limit {
+fn local(name: &'static str, burst: u64) -> Rule {
     limit(name, burst, FailurePolicy::InMemoryFallback)
 }
-fn closed(name: &str, burst: u64) -> Limit {
+fn closed(name: &'static str, burst: u64) -> Rule {
     limit(name, burst, FailurePolicy::FailClosed)
 }
 
@@ -72,7 +72,7 @@ async fn without_redis_each_policy_decides_and_the_store_takes_over_again() {
         world.verdict(&[blocked(open("default", 5), "m")]).await,
         Verdict::Refused(Refusal::Blocked { limit: 0 })
     );
-    let shadow = Limit {
+    let shadow = Rule {
         mode: Mode::Shadow,
         ..closed("ghost", 5)
     };
@@ -118,7 +118,7 @@ async fn the_strictest_enforced_limit_decides() {
     let mut server = RedisServer::start();
     let world = World::with(&server).await;
     server.kill();
-    let shadow = Limit {
+    let shadow = Rule {
         mode: Mode::Shadow,
         ..closed("ghost", 5)
     };
@@ -145,20 +145,14 @@ async fn pass_through_is_capped_for_the_whole_process() {
     let mut server = RedisServer::start();
     let world = World::with(&server).await;
     server.kill();
-    let capped = Limit {
-        global_passthrough_rps: Some(20),
+    let capped = Rule {
+        global_passthrough_rps: 20,
         ..open("default", 1)
     };
     let began = Instant::now();
     let mut passed = 0;
     for i in 0..200 {
-        let asks = [ask(
-            Limit {
-                name: "default".into(),
-                ..limit_like(&capped)
-            },
-            &format!("subject-{}", i % 7),
-        )];
+        let asks = [ask(capped, &format!("subject-{}", i % 7))];
         // A look takes nothing of the allowance.
         world.decider.look(&asks).await;
         match world.verdict(&asks).await {
@@ -169,13 +163,6 @@ async fn pass_through_is_capped_for_the_whole_process() {
     }
     let most = 20 + (began.elapsed().as_secs_f64() * 20.0).ceil() as u64;
     assert!((20..=most).contains(&passed), "{passed} of at most {most}");
-}
-
-fn limit_like(limit: &Limit) -> Limit {
-    Limit {
-        global_passthrough_rps: limit.global_passthrough_rps,
-        ..open("default", 1)
-    }
 }
 
 #[tokio::test]
@@ -308,7 +295,11 @@ async fn silence_for_the_read_timeout_makes_a_new_connection() {
 }
 
 pub fn client_ids(server: &RedisServer) -> Vec<String> {
-    let clients: String = redis::from_redis_value(server.run(&["CLIENT", "LIST"])).expect("text");
+    our_ids(&redis::from_redis_value::<String>(server.run(&["CLIENT", "LIST"])).expect("text"))
+}
+
+/// Of a `CLIENT LIST`, the `id=` of our connections.
+pub fn our_ids(clients: &str) -> Vec<String> {
     let ours = clients
         .lines()
         .filter(|line| line.contains("name=edgequota-"));

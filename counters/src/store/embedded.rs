@@ -1,16 +1,21 @@
 //! Counters inside the process: exact for a single process, nothing survives its end.
 //!
 //! Bounded, in [`SHARDS`] shards; when a shard is full, a tenth of it makes room, chosen by [`Evict`]. Each counter that
-//! is dropped while in use hands its subject at most one burst, and is counted.
+//! is dropped while in use hands its subject at most one burst, and is counted. Memory follows the counters in use: a
+//! shard that has doubled drops those that are full again.
+
+mod shard;
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
+    collections::hash_map::RandomState,
     hash::BuildHasher,
     sync::atomic::{AtomicU64, Ordering},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use smallvec::SmallVec;
+
+use shard::{Kept, Shard};
 
 use super::plan::{Plan, Purpose, Replies, settle};
 use crate::{
@@ -37,19 +42,8 @@ pub enum Evict {
 pub struct Embedded {
     clock: Clock,
     hasher: RandomState,
-    per_shard: usize,
-    evict: Evict,
     shards: Vec<Mutex<Shard>>,
     evicted: AtomicU64,
-}
-
-type Shard = HashMap<Box<str>, Kept>;
-
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    bucket: Bucket,
-    /// The least one makes room first.
-    rank_us: u64,
 }
 
 impl Embedded {
@@ -58,9 +52,9 @@ impl Embedded {
         Embedded {
             clock,
             hasher: RandomState::new(),
-            per_shard: (capacity / SHARDS).max(10),
-            evict,
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS)
+                .map(|_| Mutex::new(Shard::new(capacity / SHARDS, evict)))
+                .collect(),
             evicted: AtomicU64::new(0),
         }
     }
@@ -76,10 +70,8 @@ impl Embedded {
         let mut buckets = SmallVec::<[Bucket; 4]>::new();
         let mut stepped = SmallVec::<[bool; 4]>::new();
         for ((key, counter), place) in plan.iter().zip(&places) {
-            let mut bucket = match shard(&mut locked, *place).and_then(|shard| shard.get(key)) {
-                Some(kept) => kept.bucket,
-                None => Bucket::full(&counter.numbers, now_us),
-            };
+            let kept = shard(&mut locked, *place).and_then(|shard| shard.get(key));
+            let mut bucket = kept.unwrap_or_else(|| Bucket::full(&counter.numbers, now_us));
             stepped.push(bucket.advance(&counter.numbers, now_us) == ClockMove::Stepped);
             buckets.push(bucket);
         }
@@ -94,20 +86,14 @@ impl Embedded {
             if replies.granted.min(reply.room) == 0 && !stepped[i] {
                 continue;
             }
-            let rank_us = match self.evict {
-                Evict::FullFirst => now_us.saturating_add(reply.reset_us),
-                Evict::Oldest => now_us,
+            let kept = Kept {
+                bucket: buckets[i],
+                used_us: now_us,
+                full_at_us: now_us.saturating_add(reply.reset_us),
             };
             if let Some(shard) = shard(&mut locked, *place) {
-                self.keep(
-                    shard,
-                    key,
-                    Kept {
-                        bucket: buckets[i],
-                        rank_us,
-                    },
-                    now_us,
-                );
+                let evicted = shard.keep(key, kept, now_us);
+                self.evicted.fetch_add(evicted, Ordering::Relaxed);
             }
         }
         replies
@@ -153,42 +139,6 @@ impl Embedded {
                 )
             })
             .collect()
-    }
-
-    fn keep(&self, shard: &mut Shard, key: &str, kept: Kept, now_us: u64) {
-        if let Some(place) = shard.get_mut(key) {
-            *place = kept;
-            return;
-        }
-        if shard.len() >= self.per_shard {
-            self.make_room(shard, now_us);
-        }
-        shard.insert(key.into(), kept);
-    }
-
-    fn make_room(&self, shard: &mut Shard, now_us: u64) {
-        if self.evict == Evict::FullFirst {
-            shard.retain(|_, kept| kept.rank_us > now_us);
-            // Enough room that not every call has to look for some.
-            if shard.len() + (self.per_shard / 32).max(1) <= self.per_shard {
-                return;
-            }
-        }
-        let excess = shard
-            .len()
-            .saturating_sub(self.per_shard - self.per_shard / 10);
-        if excess == 0 {
-            return;
-        }
-        let mut ranks: Vec<u64> = shard.values().map(|kept| kept.rank_us).collect();
-        let threshold = *ranks.select_nth_unstable(excess - 1).1;
-        let mut left = excess;
-        shard.retain(|_, kept| {
-            let drop = left > 0 && kept.rank_us <= threshold;
-            left -= usize::from(drop);
-            !drop
-        });
-        self.evicted.fetch_add(excess as u64, Ordering::Relaxed);
     }
 }
 

@@ -1,7 +1,8 @@
 //! A redis-server process of one's own.
 
 use std::{
-    net::{TcpListener, TcpStream},
+    io::{BufRead, BufReader},
+    net::TcpListener,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
@@ -127,18 +128,11 @@ fn free_port() -> u16 {
     }
 }
 
+/// The process once it accepts connections; `None` when it ends instead (the port was taken).
 fn launch(port: u16, extra: &[String]) -> Option<Child> {
     let mut child = Command::new("redis-server")
-        .args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-        ])
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--save", "", "--appendonly", "no", "--logfile", ""])
         .args(["--dir", &std::env::temp_dir().to_string_lossy()])
         .args(
             extra
@@ -146,42 +140,22 @@ fn launch(port: u16, extra: &[String]) -> Option<Child> {
                 .map(|arg| arg.replace("{port}", &port.to_string())),
         )
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("redis-server is installed (Debian: redis-server)");
-    let end = Instant::now() + Duration::from_secs(10);
-    loop {
-        if child.try_wait().ok()?.is_some() {
-            return None;
-        }
-        let ready = if extra.iter().any(|arg| arg == "--tls-port") {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        } else {
-            connect(port).is_ok_and(|connection| is_process(connection, child.id()))
-        };
-        if ready {
-            return Some(child);
-        }
-        if Instant::now() > end {
-            let _ = child.kill();
-            let _ = child.wait();
-            return None;
-        }
-        // A new process needs a moment; there is nothing to wait on but the port.
-        std::thread::sleep(Duration::from_millis(5));
+    let mut log = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let ready = log
+        .by_ref()
+        .map_while(Result::ok)
+        .any(|line| line.contains("Ready to accept connections"));
+    if !ready {
+        let _ = child.wait();
+        return None;
     }
-}
-
-/// Is it this process that answers? (A server that wants a password does not tell.)
-fn is_process(mut connection: redis::Connection, id: u32) -> bool {
-    match redis::cmd("INFO")
-        .arg("server")
-        .query::<String>(&mut connection)
-    {
-        Ok(info) => info.contains(&format!("process_id:{id}\r")),
-        Err(error) => error.code() == Some("NOAUTH"),
-    }
+    // Read on, or the server would wait for somebody to.
+    std::thread::spawn(move || log.for_each(drop));
+    Some(child)
 }
 
 fn connect(port: u16) -> redis::RedisResult<redis::Connection> {

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use edgequota_counters::{
@@ -148,26 +149,10 @@ pub fn everywhere(test: impl Fn(&mut dyn Counts)) {
     test(&mut Scripted::new());
 }
 
-/// Numbers counted in microseconds.
+/// Numbers as a policy compiles them.
 pub fn numbers(average: u64, burst: u64, period_us: u64) -> Numbers {
-    let shared = gcd(average, period_us);
-    let numbers = Numbers {
-        average,
-        burst,
-        period_us,
-        tick_us: 1,
-        grains_per_token: period_us / shared,
-        grains_per_tick: average / shared,
-    };
-    assert!(
-        burst * numbers.grains_per_token + numbers.grains_per_tick < 1 << 53,
-        "needs a longer tick"
-    );
-    numbers
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
+    Numbers::new(average, burst, Duration::from_micros(period_us))
+        .expect("numbers that can be counted")
 }
 
 /// A counter of an enforced limit.

@@ -2,11 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use edgequota_config::settings::{PeerTls, Redis, RedisMode};
+use edgequota_config::settings::Redis;
 use edgequota_counters::{AllowedBy, Ask, Counters, Decider, FleetSize, Verdict};
 use edgequota_ops::metrics::Metrics;
 use edgequota_policy::GoDuration;
-use secrecy::SecretString;
 use tokio::sync::watch;
 
 use super::{eventually, server::RedisServer};
@@ -22,35 +21,11 @@ pub struct World {
 
 /// Settings for a server, with a deadline that a loaded machine keeps.
 pub fn settings(server: &RedisServer) -> Redis {
-    let ms = |ms| GoDuration::new(Duration::from_millis(ms));
     Redis {
         endpoints: vec![server.address()],
-        mode: RedisMode::Single,
-        master_name: String::new(),
-        username: String::new(),
-        password: SecretString::default(),
-        password_file: String::new(),
-        db: 0,
         pool_size: 3,
-        dial_timeout: ms(5000),
-        read_timeout: ms(3000),
-        write_timeout: ms(3000),
-        deadline: ms(1000),
-        sentinel_username: String::new(),
-        sentinel_password: SecretString::default(),
-        sentinel_password_file: String::new(),
-        tls: no_tls(),
-    }
-}
-
-pub fn no_tls() -> PeerTls {
-    PeerTls {
-        enabled: false,
-        cert_file: String::new(),
-        key_file: String::new(),
-        ca_file: String::new(),
-        server_name: String::new(),
-        insecure_skip_verify: false,
+        deadline: GoDuration::new(Duration::from_millis(1000)),
+        ..Redis::default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use edgequota_config::settings::Redis;
+use edgequota_config::settings::{Redis, RedisMode};
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind,
     IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError,
@@ -20,6 +20,8 @@ use super::{LONG, MAX_IN_FLIGHT, connection::Fate, failure::Failure, probe};
 pub(super) enum ConnectError {
     #[error("redis.endpoints: {0:?} is not host:port")]
     Endpoint(String),
+    #[error("redis.mode: a change to or from single needs a restart")]
+    Mode,
     #[error("cannot read {setting}: {error}")]
     File {
         setting: &'static str,
@@ -63,10 +65,19 @@ pub(super) async fn connect(
     password: &SecretString,
     node: &str,
 ) -> Result<Made, ConnectError> {
-    let endpoint = settings.endpoints.first().cloned().unwrap_or_default();
+    if settings.mode != RedisMode::Single {
+        return Err(ConnectError::Mode);
+    }
+    let endpoint = settings
+        .endpoints
+        .first()
+        .map(String::as_str)
+        .unwrap_or_default();
+    // What stands before an `@` may be a secret; it belongs elsewhere and is shown nowhere.
+    let endpoint = endpoint.rsplit('@').next().unwrap_or_default().to_owned();
     let failed = |error: RedisError| ConnectError::Connect {
         endpoint: endpoint.clone(),
-        message: error.to_string(),
+        message: without(&error.to_string(), password),
     };
     let fate = Arc::new(Fate::default());
     let mut handle =
@@ -96,7 +107,10 @@ pub(super) async fn connect(
             eviction,
         }),
         Ok(Err(failure)) => {
-            let message = crate::store::StoreError::from(failure).to_string();
+            let message = without(
+                &crate::store::StoreError::from(failure).to_string(),
+                password,
+            );
             Err(ConnectError::Probe { endpoint, message })
         }
         Err(_) => Err(ConnectError::Probe {
@@ -272,15 +286,27 @@ fn split_endpoint(endpoint: &str) -> Option<(&str, u16)> {
 }
 
 fn is_hello_refused(error: &RedisError) -> bool {
-    matches!(
+    let refused = matches!(
         error.kind(),
         ErrorKind::RESP3NotSupported | ErrorKind::Server(ServerErrorKind::NoPerm)
-    )
+    );
+    refused
+        || error
+            .detail()
+            .is_some_and(|detail| detail.starts_with("unknown command"))
+}
+
+/// A server that does not know a command repeats its arguments, the password among them.
+fn without(message: &str, password: &SecretString) -> String {
+    match password.expose_secret() {
+        "" => message.to_owned(),
+        secret => message.replace(secret, "[REDACTED]"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::split_endpoint;
+    use super::{split_endpoint, without};
 
     #[test]
     fn endpoints() {
@@ -297,5 +323,13 @@ mod tests {
         ] {
             assert_eq!(split_endpoint(text), wanted, "{text}");
         }
+    }
+
+    #[test]
+    fn a_password_that_the_server_repeats_is_not_shown() {
+        let said =
+            "unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `s3cret`";
+        assert!(!without(said, &"s3cret".into()).contains("s3cret"));
+        assert_eq!(without(said, &"".into()), said);
     }
 }

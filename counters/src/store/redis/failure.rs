@@ -13,7 +13,7 @@ pub(super) enum Failure {
     Broken(String),
     /// A replica, or a primary that takes no writes (`READONLY`).
     NotWritable(String),
-    /// `LOADING`, `MASTERDOWN`.
+    /// `LOADING`, `MASTERDOWN`, or it does not know us any more.
     NotReady(String),
     /// `NOPERM`, of the call or of a command inside the script.
     NoPermission(String),
@@ -40,6 +40,12 @@ impl Failure {
                 Failure::NoPermission(named(text))
             }
             _ if text.contains("READONLY") => Failure::NotWritable(text),
+            _ if text.contains("MASTERDOWN")
+                || text.contains("LOADING")
+                || text.contains("NOAUTH") =>
+            {
+                Failure::NotReady(text)
+            }
             ErrorKind::Io | ErrorKind::Parse => Failure::Broken(text),
             _ if error.is_unrecoverable_error() || error.is_connection_dropped() => {
                 Failure::Broken(text)
@@ -74,11 +80,87 @@ fn named(text: String) -> String {
     }
 }
 
+/// The beginning of what the server said, without the arguments that it repeats: a subject may be among them.
 fn short(text: &str) -> String {
     /// Longest message that is kept, in characters.
     const LONGEST: usize = 200;
+    let text = text.split(", with args").next().unwrap_or_default();
     text.chars()
         .filter(|c| !c.is_control())
         .take(LONGEST)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the client makes of a server's error line.
+    fn of(line: &str) -> Failure {
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes());
+        let error = value.and_then(redis::Value::extract_error).map(drop);
+        Failure::of(
+            &error
+                .err()
+                .unwrap_or_else(|| (ErrorKind::Client, "no error").into()),
+        )
+    }
+
+    #[test]
+    fn classes() {
+        assert_eq!(of("NOSCRIPT No matching script."), Failure::NoScript);
+        let readonly = of("READONLY You can't write against a read only replica.");
+        assert!(matches!(readonly, Failure::NotWritable(_)));
+        // As older servers wrap what happens inside a script.
+        let wrapped = of(
+            "ERR Error running script (call to f_0): @user_script:90: @user_script: 90: -READONLY You can't",
+        );
+        assert!(matches!(wrapped, Failure::NotWritable(_)));
+        for line in [
+            "LOADING Redis is loading",
+            "MASTERDOWN Link with MASTER is down",
+            "NOAUTH Authentication required.",
+        ] {
+            assert!(matches!(of(line), Failure::NotReady(_)), "{line}");
+        }
+        assert!(matches!(of("OOM command not allowed"), Failure::Server(_)));
+        let broken = RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        assert!(matches!(Failure::of(&broken), Failure::Broken(_)));
+    }
+
+    #[test]
+    fn a_refused_command_is_named_whichever_way_the_server_tells() {
+        let lines = script::SOURCE.lines();
+        let hset = lines
+            .zip(1..)
+            .find(|(line, _)| line.contains("'HSET'"))
+            .map_or(0, |(_, number)| number);
+        for line in [
+            format!(
+                "ERR Error running script (call to f_0): @user_script:{hset}: @user_script: {hset}: -NOPERM No"
+            ),
+            format!("NOPERM User edge has no permissions script: 0, on @user_script:{hset}."),
+            format!(
+                "ERR The user executing the script can't run this command script: 0, on @user_script:{hset}."
+            ),
+        ] {
+            let Failure::NoPermission(text) = of(&line) else {
+                unreachable!("{line}")
+            };
+            assert!(text.starts_with("+hset is missing"), "{text}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_not_repeated() {
+        let Failure::Server(text) =
+            of("ERR unknown command 'EVALSHA', with args beginning with: 'rl:edgequota:s3cret'")
+        else {
+            unreachable!("an error of the server")
+        };
+        assert!(
+            text.contains("EVALSHA") && !text.contains("s3cret"),
+            "{text}"
+        );
+    }
 }

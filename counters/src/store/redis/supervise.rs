@@ -1,8 +1,8 @@
 //! The task that keeps one slot supplied with a good connection.
 //!
 //! A connection is replaced when it breaks, when the server cannot count any more (READONLY, LOADING, MASTERDOWN),
-//! when nothing was received for `redis.read_timeout` with calls outstanding, and when settings, password or
-//! certificates change; in the last case the old one serves until the new one counted.
+//! when nothing was received for `redis.read_timeout` with calls outstanding, and when settings or the password file
+//! change; in the last case the old one serves until the new one counted. Certificates are read for each connection.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -26,8 +26,6 @@ use super::{
 };
 use crate::clock::micros;
 
-/// How often a server that answers but cannot count is asked again.
-const PING_EVERY: Duration = Duration::from_millis(100);
 /// A connection that ends sooner is treated like a failed connect, so that no server state makes a tight loop.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 /// How often a password file is looked at (the kubelet needs up to a minute to change it).
@@ -214,7 +212,8 @@ async fn tend(
     }
 }
 
-/// Pings until the server answers or has been silent for `redis.read_timeout`.
+/// Pings until the server answers or has been silent for `redis.read_timeout`. Answers come in order, so one `PING` on its
+/// way tells as much as any number.
 async fn still_answers(primary: &Primary, connection: &Connection, settings: &Redis) -> bool {
     let mut ping = Cmd::new();
     ping.arg("PING");
@@ -233,11 +232,11 @@ async fn still_answers(primary: &Primary, connection: &Connection, settings: &Re
             () = primary.stop.cancelled() => return true,
         };
         match answer {
-            Some(Ok(_)) => return true,
             Some(Err(Failure::Broken(_) | Failure::NotWritable(_) | Failure::NotReady(_))) => {
                 return false;
             }
-            Some(Err(_)) => sleep(PING_EVERY).await,
+            // An error is an answer too (an ACL may forbid `PING`).
+            Some(_) => return true,
             // Answers to earlier calls came in the meantime: slow, not silent.
             None if connection.answered_us() >= asked_us => {}
             None => {
