@@ -166,7 +166,8 @@ impl Bound {
         info!(grpc = %grpc_addr, admin = %admin_addr, "control plane started");
 
         let target = target(&settings, options.config_path);
-        info!(?target, "watching the policy");
+        let (Target::File(path) | Target::Directory(path)) = &target;
+        info!(path = %path.display(), directory = matches!(target, Target::Directory(_)), "watching the policy");
         let guard = options.probes.guard("policy", "waiting for the files to be read");
         let (first, watch) = Watch::start(vec![target.clone()], options.pace, leaving.clone()).await;
         let poke = watch.poke();

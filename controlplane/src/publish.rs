@@ -315,3 +315,103 @@ fn next(highest: &mut u64, now: SystemTime) -> u64 {
     *highest = millis.max(highest.saturating_add(1));
     *highest
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn spec(average: i64) -> PolicySpec {
+        let mut spec = PolicySpec::default();
+        spec.backend.url = "http://b:1".into();
+        spec.rate_limit.average = average;
+        spec.resolved()
+    }
+
+    fn prepared(average: i64) -> Prepared {
+        Prepared::new(spec(average)).unwrap()
+    }
+
+    fn at(millis: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(millis)
+    }
+
+    fn held(generation: u64, average: i64) -> Version {
+        Version { generation, hash: spec(average).hash() }
+    }
+
+    #[test]
+    fn the_generation_is_the_clock_and_never_goes_back_with_it() {
+        let publisher = Publisher::new();
+        let publish = |average, millis| {
+            publisher.publish(prepared(average), Origin::Files, at(millis)).map(|p| p.version.generation)
+        };
+        assert_eq!(publish(1, 1000), Some(1000));
+        assert_eq!(publish(2, 1000), Some(1001));
+        assert_eq!(publish(3, 500), Some(1002));
+        assert_eq!(publish(3, 5000), None, "unchanged is not published");
+        assert_eq!(publish(4, 5000), Some(5000));
+    }
+
+    #[test]
+    fn everything_that_was_seen_is_below_what_is_issued_next() {
+        let publisher = Publisher::new();
+        assert_eq!(publisher.met(held(9000, 1)), Met::NothingServed);
+        let published = publisher.publish(prepared(2), Origin::Files, at(1000)).unwrap();
+        assert_eq!(published.version.generation, 9001);
+        assert_eq!(publisher.met(held(8000, 1)), Met::Older);
+        assert_eq!(
+            publisher.met(held(9001, 1)),
+            Met::Newer,
+            "other content under the same generation must be overruled"
+        );
+        assert_eq!(publisher.met(held(9500, 1)), Met::Newer);
+        assert_eq!(publisher.restamp(at(1000)).unwrap().version.generation, 9501);
+        publisher.seen(20_000);
+        assert_eq!(publisher.restamp(at(1000)).unwrap().version.generation, 20_001);
+    }
+
+    #[test]
+    fn the_same_content_takes_the_larger_name() {
+        let publisher = Publisher::new();
+        publisher.publish(prepared(1), Origin::Files, at(1000));
+        assert_eq!(publisher.met(held(500, 1)), Met::Same);
+        assert_eq!(publisher.current().unwrap().version.generation, 1000);
+        assert_eq!(publisher.met(held(2000, 1)), Met::Same);
+        assert_eq!(publisher.current().unwrap().version.generation, 2000);
+    }
+
+    #[test]
+    fn a_restored_policy_keeps_its_name_and_learns_where_it_comes_from() {
+        let publisher = Publisher::new();
+        publisher.restore(prepared(1), 77, Origin::StateDir, at(1000));
+        assert!(publisher.publish(prepared(1), Origin::Files, at(2000)).is_none());
+        let current = publisher.current().unwrap();
+        assert_eq!((current.version.generation, &current.origin), (77, &Origin::Files));
+    }
+
+    #[test]
+    fn one_encoding_is_shared_by_all_names_of_a_content() {
+        let publisher = Publisher::new();
+        let first = publisher.publish(prepared(1), Origin::Files, at(1000)).unwrap();
+        let renamed = publisher.restamp(at(2000)).unwrap();
+        assert_eq!(first.gzip.as_ptr(), renamed.gzip.as_ptr());
+        assert!(Arc::ptr_eq(&first.policy, &renamed.policy));
+    }
+
+    #[test]
+    fn what_is_too_large_or_not_what_it_claims_is_refused() {
+        let mut large = spec(1);
+        large.overrides = (0..100_000)
+            .map(|i| edgequota_policy::spec::OverrideSpec {
+                keys: vec![format!("{i:0200}")],
+                average: Some(5),
+                ..Default::default()
+            })
+            .collect();
+        assert!(matches!(Prepared::new(large), Err(NotServable::Envelope(EnvelopeError::PlainTooLarge { .. }))));
+        let snapshot = Snapshot { version: held(1, 1), bytes: spec(2).canonical().into() };
+        assert!(matches!(Prepared::from_snapshot(&snapshot), Err(NotServable::WrongHash { .. })));
+    }
+}

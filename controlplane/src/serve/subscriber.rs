@@ -200,7 +200,7 @@ impl Subscriber {
         if !self.greeted {
             self.node.clone_from(&identity.node);
             info!(node = self.node, peer = %self.peer.address, binary = identity.binary, workers = identity.workers,
-                  holds = ?holds.map(|v| v.generation), source, "a data plane subscribes");
+                  holds = holds.map(|v| v.generation), source, "a data plane subscribes");
         }
         self.greeted = true;
         self.held = holds;
