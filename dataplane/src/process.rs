@@ -18,7 +18,7 @@ use edgequota_counters::{Counters, counters::FleetSize};
 use edgequota_ops::{
     access_log::AccessLog,
     admin,
-    metrics::Metrics as Registry,
+    metrics::{Gauge, Metrics as Registry},
     probes::Probes,
     shutdown::{Shutdown, Stage},
 };
@@ -190,7 +190,11 @@ impl Bound {
         tokio::spawn(say_started(options.counters.clone(), options.probes.clone(), stop.clone()));
         tokio::spawn(follow_policy(Arc::clone(&slot), Arc::clone(&running), stop.clone()));
 
-        let reload = Reload { running: Arc::clone(&running), in_force, redis: options.redis, on_logging: options.on_logging };
+        let reload_success = options.registry.gauge(
+            "edgequota_config_reload_success",
+            "1: the file is in force as it is; 0: it was refused, and what was in force before stays",
+        );
+        let reload = Reload { running: Arc::clone(&running), in_force, reload_success: reload_success.clone(), redis: options.redis, on_logging: options.on_logging };
         let following = match (file, source) {
             (Some(file), _) => {
                 started(file.poke());
@@ -200,6 +204,7 @@ impl Bound {
                 })
             }
             (None, source) => {
+                reload_success.set(1.0);
                 let (first, watch) = Watch::start(vec![Target::File(options.config_path.clone())], options.pace, stop.clone()).await;
                 started(watch.poke());
                 drop(first);
@@ -309,6 +314,7 @@ async fn follow_policy(slot: Arc<PolicySlot>, running: Arc<Running>, stop: Cance
 struct Reload {
     running: Arc<Running>,
     in_force: Arc<Mutex<Arc<Settings>>>,
+    reload_success: Gauge,
     redis: watch::Sender<Arc<Redis>>,
     on_logging: Arc<dyn Fn(&Logging) + Send + Sync>,
 }
@@ -322,6 +328,7 @@ impl Reload {
         }
         self.running.apply(&settings);
         (self.on_logging)(&settings.logging);
+        tracing::debug!("settings in force");
         self.redis.send_if_modified(|redis| {
             let changed = !same_redis(redis, &settings.redis);
             if changed {
@@ -343,8 +350,12 @@ impl Reload {
             let loaded = edgequota_config::Document::parse(&name, &text)
                 .and_then(|document| load::from_document(&document, &environment, Role::DataPlane));
             match loaded {
-                Ok(loaded) => self.apply(loaded.settings),
+                Ok(loaded) => {
+                    self.reload_success.set(1.0);
+                    self.apply(loaded.settings);
+                }
                 Err(problems) => {
+                    self.reload_success.set(0.0);
                     for problem in &problems.0 {
                         tracing::error!(place = %problem.place, path = problem.path, problem = problem.message, "settings refused; what was in force stays");
                     }

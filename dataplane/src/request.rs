@@ -90,6 +90,8 @@ async fn stages(client: &Rc<Client>, context: &mut Context, received: Received) 
     }
     // First of all others, so that an overloaded process spends nothing on what it will refuse.
     context.admit(client)?;
+    // The same bound for every protocol; HTTP/1 heads were held to it while they were read.
+    route::check_headers(client, &received)?;
     // Once, here: the whole request sees one version of the policy.
     let current = client.worker.policy().ok_or(Reject::NoPolicy)?;
     context.record.policy(&current);

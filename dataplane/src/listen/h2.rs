@@ -226,6 +226,7 @@ async fn send_body(mut send: SendStream<Bytes>, mut body: Body, client: &Client,
         .await?;
         match frame.map(|f| f.map(Frame::into_data)) {
             None => return send.send_data(Bytes::new(), true).map_err(|_| Broken::Gone),
+            Some(Ok(Ok(data))) if data.is_empty() => {}
             Some(Ok(Ok(mut data))) => {
                 let last = body.is_end_stream();
                 while !data.is_empty() {
@@ -255,11 +256,16 @@ async fn send_body(mut send: SendStream<Bytes>, mut body: Body, client: &Client,
 
 /// Waits until the client takes more.
 fn room(send: &mut SendStream<Bytes>, deadline: &mut Deadline, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
-    match send.poll_capacity(cx) {
-        Poll::Ready(Some(Ok(n))) if n > 0 => return Poll::Ready(Ok(n)),
-        Poll::Ready(Some(Ok(_))) => {}
-        Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Broken::Gone)),
-        Poll::Pending => {}
+    if send.capacity() > 0 {
+        return Poll::Ready(Ok(send.capacity()));
+    }
+    loop {
+        match send.poll_capacity(cx) {
+            Poll::Ready(Some(Ok(0))) => {}
+            Poll::Ready(Some(Ok(n))) => return Poll::Ready(Ok(n)),
+            Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Broken::Gone)),
+            Poll::Pending => break,
+        }
     }
     if send.poll_reset(cx).is_ready() {
         return Poll::Ready(Err(Broken::Gone));

@@ -34,6 +34,14 @@ fn bad(why: impl Into<String>) -> Reject {
     Reject::BadRequest { why: why.into() }
 }
 
+/// `server.max_headers`.
+pub(crate) fn check_headers(client: &Client, received: &Received) -> Result<(), Reject> {
+    if received.headers.len() > client.worker.shared.live().max_headers {
+        return Err(Reject::HeadersTooLarge { why: "there are more header lines than server.max_headers".into() });
+    }
+    Ok(())
+}
+
 /// Reads host, path and query, and refuses what could mean two things.
 pub(crate) fn target(received: &Received) -> Result<Target, Reject> {
     if received.method == Method::CONNECT || received.uri.path().is_empty() && received.uri.authority().is_some() && received.uri.scheme().is_none() {
