@@ -81,6 +81,11 @@ async fn behind_a_load_balancer_that_follows_readiness() {
     }
     let tally = http1.stop().await;
     println!("{} answers by HTTP/1.1, {} by h2; left after {:?}", tally.total(), h2_tally.total(), start.elapsed());
+    // What haproxy says of those that failed, and of the servers it checked.
+    let log = haproxy.log().lines();
+    for line in log.iter().filter(|l| !l.contains(" 200 ")) {
+        println!("{line}");
+    }
     tally.expect_only(&[200]);
     h2_tally.expect_only(&[200]);
 }

@@ -117,6 +117,35 @@ async fn many_streams_on_one_connection() {
 }
 
 #[tokio::test]
+async fn answers_arrive_whole_however_they_are_cut() {
+    for protocol in ["h1", "h2"] {
+        let origin = Origin::start().await;
+        let eq = proxy(&origin, &[&format!("transport: {{ backend_protocol: {protocol} }}")], "").await;
+        let client = H2::connect(eq.proxy()).await;
+        for (script, size) in [
+            ("length=0", 0),
+            ("length=1", 1),
+            ("length=200000", 200_000),
+            ("chunks=0", 0),
+            ("chunks=1", 16),
+            ("chunks=3", 48),
+            ("chunks=3; chunk-delay=30", 48),
+            ("chunks=40; chunk-size=20000", 800_000),
+            ("chunks=2; trailers", 32),
+            ("status=204", 0),
+            ("status=404; body=no", 2),
+        ] {
+            let sent = request("GET", "h", "/", &[("x-origin", script), ("te", "trailers")], body::empty());
+            let answer = client.send(sent).await.unwrap_or_else(|e| panic!("{protocol}, {script}: {e}"));
+            assert_eq!(answer.body.len(), size, "{protocol}, {script}");
+        }
+        let sent = request("HEAD", "h", "/", &[("x-origin", "length=50")], body::empty());
+        let head = client.send(sent).await.unwrap_or_else(|e| panic!("{protocol}, HEAD: {e}"));
+        assert_eq!((head.header("content-length"), head.body.len()), ("50", 0), "{protocol}");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_whose_client_goes_away_ends_at_the_backend() {
     let origin = Origin::start().await;
     let eq = proxy(&origin, &["transport: { backend_protocol: h1 }"], "").await;

@@ -71,18 +71,29 @@ async fn trusted_proxies_timeouts_and_bounds_change_live() {
 #[tokio::test]
 async fn the_log_level_changes_live() {
     let origin = Origin::start().await;
-    let yaml = |level: &str| {
+    let yaml = |level: &str, n: usize| {
         format!(
-            "redis: {{ mode: embedded }}\nlogging: {{ level: {level}, access_log_enabled: false }}\n{}",
-            origin.yaml(&[])
+            "redis: {{ mode: embedded }}\nlogging: {{ level: {level}, access_log_enabled: false }}\n\
+             backend: {{ url: \"{}/v{n}\" }}\n",
+            origin.url()
         )
     };
-    let eq = Edgequota::standalone().config(yaml("info")).ready().await;
-    assert!(!eq.log().contains("\"level\":\"debug\""));
-    eq.write_config(&yaml("debug"));
-    eventually("debug lines", SOON, || async {
-        eq.get("/", &[]).await;
-        eq.log().contains("\"level\":\"debug\"").then_some(())
-    })
-    .await;
+    let eq = Edgequota::standalone().config(yaml("info", 0)).ready().await;
+    let told = || eq.log().with_msg("policy in force").len();
+    let enforced = async |n: usize| {
+        let what = format!("edit {n} is enforced");
+        eq.until_answer(&what, "/", &[], SOON, |a| a.json()["target"] == format!("/v{n}/")).await;
+    };
+    eq.log().until("policy in force", SOON).await;
+    eq.write_config(&yaml("error", 1));
+    enforced(1).await;
+    let before = told();
+    eq.write_config(&yaml("error", 2));
+    enforced(2).await;
+    eq.write_config(&yaml("info", 3));
+    enforced(3).await;
+    eq.write_config(&yaml("info", 4));
+    enforced(4).await;
+    eventually("a line about edit 4", SOON, || async { (told() > before).then_some(()) }).await;
+    assert!(told() <= before + 2, "edit 2 was told at level error: {}", eq.log().text());
 }

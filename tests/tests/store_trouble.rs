@@ -10,7 +10,7 @@ async fn setup(limit: &str) -> (Origin, Redis, Edgequota) {
     let eq = Edgequota::standalone()
         .config(redis.yaml(&["deadline: 200ms"]))
         .config(origin.yaml(&[]))
-        .config(format!("rate_limit: {{ average: 1, period: 1h, {limit} }}\n"))
+        .config(format!("rate_limit: {{ {limit} }}\n"))
         .ready()
         .await;
     (origin, redis, eq)
@@ -25,7 +25,7 @@ async fn healthy(eq: &Edgequota, wanted: f64, limit: Duration) {
 
 #[tokio::test]
 async fn pass_through_allows_and_enforces_again_after() {
-    let (_origin, mut redis, eq) = setup("burst: 1, failure_policy: passThrough").await;
+    let (_origin, mut redis, eq) = setup("average: 1, period: 1h, burst: 1, failure_policy: passThrough").await;
     assert_eq!(eq.get("/", &[]).await.status, 200);
     assert_eq!(eq.get("/", &[]).await.status, 429);
     redis.kill();
@@ -47,7 +47,8 @@ async fn pass_through_allows_and_enforces_again_after() {
 
 #[tokio::test]
 async fn fail_closed_refuses_with_its_code() {
-    let (origin, mut redis, eq) = setup("burst: 100, failure_policy: failClosed, failure_code: 503").await;
+    let (origin, mut redis, eq) =
+        setup("average: 1, period: 1h, burst: 100, failure_policy: failClosed, failure_code: 503").await;
     assert_eq!(eq.get("/", &[]).await.status, 200);
     redis.kill();
     healthy(&eq, 0.0, Duration::from_secs(5)).await;
@@ -65,7 +66,7 @@ async fn fail_closed_refuses_with_its_code() {
 
 #[tokio::test]
 async fn in_memory_fallback_counts_in_the_process() {
-    let (_origin, mut redis, eq) = setup("burst: 5, failure_policy: inMemoryFallback").await;
+    let (_origin, mut redis, eq) = setup("average: 1, period: 1h, burst: 5, failure_policy: inMemoryFallback").await;
     assert_eq!(eq.get("/", &[]).await.status, 200);
     redis.kill();
     healthy(&eq, 0.0, Duration::from_secs(5)).await;
@@ -80,7 +81,8 @@ async fn in_memory_fallback_counts_in_the_process() {
 
 #[tokio::test]
 async fn pass_through_has_a_cap() {
-    let (_origin, mut redis, eq) = setup("burst: 100, failure_policy: passThrough, global_passthrough_rps: 10").await;
+    let (_origin, mut redis, eq) =
+        setup("average: 1, period: 1h, burst: 100, failure_policy: passThrough, global_passthrough_rps: 10").await;
     redis.kill();
     healthy(&eq, 0.0, Duration::from_secs(10)).await;
     let start = Instant::now();
@@ -95,7 +97,7 @@ async fn pass_through_has_a_cap() {
 
 #[tokio::test]
 async fn a_frozen_redis_costs_each_request_at_most_its_deadline() {
-    let (_origin, redis, eq) = setup("burst: 100, failure_policy: failClosed").await;
+    let (_origin, redis, eq) = setup("average: 1, period: 1h, burst: 100, failure_policy: failClosed").await;
     assert_eq!(eq.get("/", &[]).await.status, 200);
     redis.freeze();
     for _ in 0..5 {
@@ -137,7 +139,8 @@ async fn a_short_pause_is_waited_for() {
 
 #[tokio::test]
 async fn killing_redis_under_load_never_gives_another_answer_than_the_policys() {
-    let (_origin, mut redis, eq) = setup("burst: 1000000, failure_policy: failClosed, failure_code: 503").await;
+    let (_origin, mut redis, eq) =
+        setup("average: 1000000, burst: 1000000, failure_policy: failClosed, failure_code: 503").await;
     let load = Load::start(
         &[eq.proxy()],
         8,

@@ -54,6 +54,10 @@ pub(super) async fn answer(
     };
     scripted_delay(script.head_delay).await;
     if let Some(n) = script.length {
+        // hyper leaves it to its user to send no body to HEAD over h2.
+        if parts.method == http::Method::HEAD && !http1 {
+            return builder.header(header::CONTENT_LENGTH, n).body(body::empty()).map_err(io::Error::other);
+        }
         return builder.body(body::full(vec![b'x'; n])).map_err(io::Error::other);
     }
     if let Some(text) = script.body {
