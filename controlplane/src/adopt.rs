@@ -25,13 +25,9 @@ pub(crate) struct Adopted {
 /// Data planes that hold a policy of a control plane with a generation above `above`, the newest first. A policy from
 /// a data plane's own file was never published, and is never spread.
 fn candidates(fleet: &Fleet, above: u64) -> Vec<(Version, Entry)> {
-    let entries = fleet
-        .list()
-        .into_iter()
-        .filter(|e| e.source == "control_plane" || e.source == "state_dir");
-    let mut found: Vec<(Version, Entry)> = entries
-        .filter_map(|e| e.accepted.filter(|v| v.generation > above).map(|v| (v, e)))
-        .collect();
+    let entries = fleet.list().into_iter().filter(|e| e.source == "control_plane" || e.source == "state_dir");
+    let mut found: Vec<(Version, Entry)> =
+        entries.filter_map(|e| e.accepted.filter(|v| v.generation > above).map(|v| (v, e))).collect();
     found.sort_by_key(|(version, entry)| (std::cmp::Reverse(version.generation), entry.id));
     found
 }
@@ -56,10 +52,7 @@ pub(crate) async fn adopt(fleet: Fleet, above: u64, times: Times) -> Option<Adop
         let snapshot = match tokio::time::timeout(times.adopt_answer, answer).await {
             Ok(Ok(snapshot)) => snapshot,
             _ => {
-                warn!(
-                    node,
-                    "a data plane was asked for its policy and did not hand it over"
-                );
+                warn!(node, "a data plane was asked for its policy and did not hand it over");
                 continue;
             }
         };
@@ -70,11 +63,7 @@ pub(crate) async fn adopt(fleet: Fleet, above: u64, times: Times) -> Option<Adop
         match tokio::task::spawn_blocking(move || Prepared::from_snapshot(&snapshot)).await {
             Ok(Ok(prepared)) => {
                 info!(node, generation = version.generation, hash = %version.hash, "adopting the policy of a data plane");
-                return Some(Adopted {
-                    prepared,
-                    version,
-                    node,
-                });
+                return Some(Adopted { prepared, version, node });
             }
             Ok(Err(error)) => {
                 warn!(node, generation = version.generation, %error, "the policy of a data plane cannot be served");

@@ -38,15 +38,14 @@ pub struct ApiState {
     pub decider: Decider,
     /// `server.trusted_proxies` of this process, for descriptions that name none.
     pub trusted_proxies: Arc<[IpNet]>,
+    /// Documents that are checked at the same moment: it is the one expensive thing that anyone may ask for.
+    pub checks: Arc<tokio::sync::Semaphore>,
 }
 
 /// The endpoints. A wrong method is answered with 405 and `Allow`.
 pub fn router(state: ApiState) -> Router {
     Router::new()
-        .route(
-            "/v1/limits/effective",
-            get(effective::by_query).post(effective::by_body),
-        )
+        .route("/v1/limits/effective", get(effective::by_query).post(effective::by_body))
         .route("/v1/policy", get(policy::current))
         .route("/v1/policy/history", get(policy::history))
         .route("/v1/policy/validate", post(validate::validate))

@@ -107,18 +107,10 @@ impl ControlPlane {
     pub async fn start(options: Options) -> Result<Bound, StartError> {
         let settings = Arc::clone(&options.settings.borrow());
         let plane = &settings.control_plane;
-        let tls = if plane.tls.enabled {
-            Some(ServerTls::load(&plane.tls, &[b"h2"])?)
-        } else {
-            None
-        };
+        let tls = if plane.tls.enabled { Some(ServerTls::load(&plane.tls, &[b"h2"])?) } else { None };
         let listen = |setting, address: &str| {
             let address = address.to_owned();
-            move |error| StartError::Listen {
-                setting,
-                address,
-                error,
-            }
+            move |error| StartError::Listen { setting, address, error }
         };
         let state = if plane.state_dir.is_empty() {
             warn!(
@@ -126,24 +118,12 @@ impl ControlPlane {
             );
             None
         } else {
-            let failed = |error| StartError::State {
-                path: plane.state_dir.clone(),
-                error,
-            };
+            let failed = |error| StartError::State { path: plane.state_dir.clone(), error };
             Some(StateDir::open(plane.state_dir.as_ref()).map_err(failed)?)
         };
-        let listener = Listener::bind(&plane.listen, tls)
-            .map_err(listen("control_plane.listen", &plane.listen))?;
-        let admin = admin::Bound::bind(&settings.admin)
-            .map_err(listen("admin.address", &settings.admin.address))?;
-        Ok(Bound {
-            grpc_addr: listener.local_addr(),
-            admin_addr: admin.local_addr(),
-            options,
-            listener,
-            admin,
-            state,
-        })
+        let listener = Listener::bind(&plane.listen, tls).map_err(listen("control_plane.listen", &plane.listen))?;
+        let admin = admin::Bound::bind(&settings.admin).map_err(listen("admin.address", &settings.admin.address))?;
+        Ok(Bound { grpc_addr: listener.local_addr(), admin_addr: admin.local_addr(), options, listener, admin, state })
     }
 }
 
@@ -155,34 +135,17 @@ fn target(settings: &Settings, config_path: PathBuf) -> Target {
     }
     let path = PathBuf::from(path);
     // A path that is not there yet is a directory unless it looks like a file.
-    let looks_like_file = path
-        .extension()
-        .is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
-    if path.is_file() || (looks_like_file && !path.is_dir()) {
-        Target::File(path)
-    } else {
-        Target::Directory(path)
-    }
+    let looks_like_file = path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
+    if path.is_file() || (looks_like_file && !path.is_dir()) { Target::File(path) } else { Target::Directory(path) }
 }
 
 impl Bound {
     /// Serves until the shutdown has reached its end. `started` gets a handle that makes the files be read at once
     /// (SIGHUP), as soon as there is one.
     pub async fn run(self, started: impl FnOnce(Poke)) {
-        let Bound {
-            options,
-            listener,
-            admin,
-            state,
-            grpc_addr,
-            admin_addr,
-        } = self;
+        let Bound { options, listener, admin, state, grpc_addr, admin_addr } = self;
         let settings = Arc::clone(&options.settings.borrow());
-        let (leaving, ending, closing) = (
-            CancellationToken::new(),
-            CancellationToken::new(),
-            CancellationToken::new(),
-        );
+        let (leaving, ending, closing) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let publisher = Arc::new(Publisher::new());
         let fleet = Fleet::new(MOST_SUBSCRIBERS);
         let (history, status) = (Arc::new(History::default()), Arc::new(Status::default()));
@@ -196,6 +159,7 @@ impl Bound {
             status: Arc::clone(&status),
             decider: options.counters.shared_decider(),
             trusted_proxies: settings.server.trusted_proxies.clone().into(),
+            checks: Arc::new(tokio::sync::Semaphore::new(2)),
         };
         let router = admin::router(shared(&options, &publisher)).merge(api::router(state_of_api));
         let admin = tokio::spawn(admin.serve(router, closing.clone()));
@@ -203,11 +167,8 @@ impl Bound {
 
         let target = target(&settings, options.config_path);
         info!(?target, "watching the policy");
-        let guard = options
-            .probes
-            .guard("policy", "waiting for the files to be read");
-        let (first, watch) =
-            Watch::start(vec![target.clone()], options.pace, leaving.clone()).await;
+        let guard = options.probes.guard("policy", "waiting for the files to be read");
+        let (first, watch) = Watch::start(vec![target.clone()], options.pace, leaving.clone()).await;
         let poke = watch.poke();
         started(poke.clone());
         let keeper = Keeper {
@@ -248,10 +209,7 @@ impl Bound {
         options.shutdown.reached(Stage::Draining).await;
         ending.cancel();
         trying.abort();
-        if tokio::time::timeout(LAST_WORDS, async { tokio::join!(serving, keeping) })
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(LAST_WORDS, async { tokio::join!(serving, keeping) }).await.is_err() {
             warn!("some streams did not end in time");
         }
         closing.cancel();
@@ -276,8 +234,7 @@ fn shared(options: &Options, publisher: &Arc<Publisher>) -> admin::Shared {
         config: Arc::new(move || {
             let mut document = settings.borrow().redacted();
             let policy = served.current().map(|p| p.spec.redacted());
-            if let (Value::Object(document), Some(Value::Object(policy))) = (&mut document, policy)
-            {
+            if let (Value::Object(document), Some(Value::Object(policy))) = (&mut document, policy) {
                 document.extend(policy);
             }
             document

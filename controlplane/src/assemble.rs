@@ -14,7 +14,7 @@ use edgequota_config::{
     problems::Located,
     watch::{Content, Target},
 };
-use edgequota_policy::PolicySpec;
+use edgequota_policy::{PolicySpec, Problem};
 
 use join::Joined;
 
@@ -33,16 +33,9 @@ pub type File<'a> = (&'a Path, Result<&'a str, &'a str>);
 /// Puts a policy together from what was read of `target`. `environment` is laid over it.
 ///
 /// No files at all, or none with a policy in it, is refused: a policy never becomes "no limits" because a mount is empty.
-pub fn assemble(
-    target: &Target,
-    content: &Content,
-    environment: &Environment,
-) -> Result<Assembled, Problems> {
-    let files: Vec<File<'_>> = content
-        .files
-        .iter()
-        .map(|(path, text)| (path.as_path(), text.as_deref().map_err(String::as_str)))
-        .collect();
+pub fn assemble(target: &Target, content: &Content, environment: &Environment) -> Result<Assembled, Problems> {
+    let files: Vec<File<'_>> =
+        content.files.iter().map(|(path, text)| (path.as_path(), text.as_deref().map_err(String::as_str))).collect();
     match target {
         Target::File(path) => single(path, files.first().copied(), environment),
         Target::Directory(path) => directory(path, &files, environment),
@@ -50,38 +43,29 @@ pub fn assemble(
 }
 
 /// A document that stands alone, such as the body of a request.
-pub fn document(
-    document: Document,
-    environment: Option<&Environment>,
-) -> Result<Assembled, Problems> {
+pub fn document(document: Document, environment: Option<&Environment>) -> Result<Assembled, Problems> {
     let joined = Joined::of(vec![document], environment);
     finish(joined, environment)
 }
 
-fn single(
-    path: &Path,
-    file: Option<File<'_>>,
-    environment: &Environment,
-) -> Result<Assembled, Problems> {
+fn single(path: &Path, file: Option<File<'_>>, environment: &Environment) -> Result<Assembled, Problems> {
     let name = path.display().to_string();
-    let text = match file {
+    let by_environment = join::sets_any(environment);
+    let parsed = match file {
+        // As for every process, defaults and environment apply where there is no file.
+        None if by_environment => Document::empty(&name),
         None => return Err(whole(&name, "the file does not exist")),
         Some((_, Err(reason))) => return Err(whole(&name, reason)),
-        Some((_, Ok(text))) => text,
+        Some((_, Ok(text))) => Document::parse(&name, text)?,
     };
-    let parsed = Document::parse(&name, text)?;
-    if !parsed.has_policy() {
+    if !parsed.has_policy() && !by_environment {
         let message = "there is no policy in this file: at least `backend` or `routes` is needed";
         return Err(whole(&name, message));
     }
     document(parsed, Some(environment))
 }
 
-fn directory(
-    path: &Path,
-    files: &[File<'_>],
-    environment: &Environment,
-) -> Result<Assembled, Problems> {
+fn directory(path: &Path, files: &[File<'_>], environment: &Environment) -> Result<Assembled, Problems> {
     let (mut documents, mut problems) = (Vec::new(), Vec::new());
     for (file, text) in files {
         let name = file.display().to_string();
@@ -117,18 +101,17 @@ fn directory(
 
 /// Structure was checked while joining; now what it means.
 fn finish(joined: Joined, environment: Option<&Environment>) -> Result<Assembled, Problems> {
-    let Joined {
-        spec,
-        places,
-        mut problems,
-    } = joined;
+    let Joined { spec, places, parts, mut problems } = joined;
+    // What was left out because it does not fit makes rules miss it: that is reported once, as what it is.
+    let explained = |problem: &Problem| match places.resolve(&problem.path) {
+        Some((document, path)) => parts[document].explains(&Problem { path, message: problem.message.clone() }),
+        None => parts.iter().any(|part| part.explains(problem)),
+    };
     let meant: Vec<_> = spec
         .problems()
         .into_iter()
         // A name that stands twice was reported with both places already, and a rule may miss what was left out.
-        .filter(|p| {
-            !places.reported(&p.path) && !follows(&p.path, &problems)
-        })
+        .filter(|p| !places.reported(&p.path) && !explained(p))
         .collect();
     problems.extend(places.locate(meant, environment));
     if problems.is_empty() {
@@ -138,34 +121,16 @@ fn finish(joined: Joined, environment: Option<&Environment>) -> Result<Assembled
         return Err(Problems(problems));
     }
     let warnings = places.locate(spec.warnings(), environment);
-    Ok(Assembled {
-        spec: spec.resolved(),
-        warnings,
-    })
-}
-
-/// Whether a problem at `path` is only a consequence of one of `structural`: its value was left out, and a rule now
-/// misses it.
-fn follows(path: &str, structural: &[Located]) -> bool {
-    let below =
-        |outer: &str| path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-    structural.iter().any(|problem| !problem.path.is_empty() && below(&problem.path))
+    Ok(Assembled { spec: spec.resolved(), warnings })
 }
 
 /// If any file has a `revision`, all must have the same: separately mounted ConfigMaps arrive at different times.
 fn disagreement(documents: &[Document]) -> Vec<Located> {
     let revisions: Vec<Option<String>> = documents.iter().map(Document::revision).collect();
-    let Some((first, wanted)) = documents
-        .iter()
-        .zip(&revisions)
-        .find_map(|(d, r)| r.as_ref().map(|r| (d, r)))
-    else {
+    let Some((first, wanted)) = documents.iter().zip(&revisions).find_map(|(d, r)| r.as_ref().map(|r| (d, r))) else {
         return Vec::new();
     };
-    let others = documents
-        .iter()
-        .zip(&revisions)
-        .filter(|(_, revision)| revision.as_ref() != Some(wanted));
+    let others = documents.iter().zip(&revisions).filter(|(_, revision)| revision.as_ref() != Some(wanted));
     others
         .map(|(document, revision)| Located {
             place: match revision {
@@ -175,9 +140,7 @@ fn disagreement(documents: &[Document]) -> Vec<Located> {
             path: "revision".into(),
             message: format!(
                 "{} and {} says \"{wanted}\" ({}): nothing is published until all files agree",
-                revision
-                    .as_ref()
-                    .map_or_else(|| "is missing".to_owned(), |r| format!("is \"{r}\"")),
+                revision.as_ref().map_or_else(|| "is missing".to_owned(), |r| format!("is \"{r}\"")),
                 first.name(),
                 first.place("revision"),
             ),
@@ -196,9 +159,5 @@ fn settings_inside(document: &Document) -> Vec<Located> {
 }
 
 fn whole(name: &str, message: &str) -> Problems {
-    Problems(vec![Located {
-        place: Place::Whole(name.to_owned()),
-        path: String::new(),
-        message: message.to_owned(),
-    }])
+    Problems(vec![Located { place: Place::Whole(name.to_owned()), path: String::new(), message: message.to_owned() }])
 }

@@ -18,8 +18,7 @@ use ipnet::IpNet;
 
 use crate::publish::Published;
 use answer::{
-    Answer, BackendAnswer, LimitAnswer, PolicyAnswer, RequestAnswer, RouteAnswer, SourceAnswer,
-    VerdictAnswer,
+    Answer, BackendAnswer, LimitAnswer, PolicyAnswer, RequestAnswer, RouteAnswer, SourceAnswer, VerdictAnswer,
 };
 pub use described::{BadDescription, Described};
 
@@ -76,11 +75,7 @@ impl Explained {
             Ok(normal) => normal,
             Err(error) => {
                 let verdict = VerdictAnswer::refused(400, "bad_request", error.to_string());
-                return Answer::without_route(
-                    self.name.clone(),
-                    base(&request.path, notes),
-                    verdict,
-                );
+                return Answer::without_route(self.name.clone(), base(&request.path, notes), verdict);
             }
         };
         let view = RequestView {
@@ -88,17 +83,13 @@ impl Explained {
             host: &request.host,
             path: &normal,
             headers: &request.headers,
-            caller: Caller {
-                peer: request.peer,
-                trusted_proxies: &request.trusted,
-            },
+            caller: Caller { peer: request.peer, trusted_proxies: &request.trusted },
         };
         if normal != request.path {
             notes.push(format!("the path is normalised from {}", request.path));
         }
         let mut described = base(&normal, notes);
-        described.client_ip =
-            edgequota_policy::limit::client_ip(&view, &request.trusted, 0).to_string();
+        described.client_ip = edgequota_policy::limit::client_ip(&view, &request.trusted, 0).to_string();
         let Some(matched) = self.policy.route(&view) else {
             let reason = "no route matches, and there is no default backend".to_owned();
             return Answer::without_route(
@@ -148,11 +139,7 @@ impl Explained {
                 Ok(Some(subject)) => {
                     let effective = limit.effective(&subject);
                     limits.push(self.describe(limit, &subject, &effective));
-                    asks.push(Ask {
-                        limit: Arc::clone(limit),
-                        subject,
-                        effective,
-                    });
+                    asks.push(Ask { limit: Arc::clone(limit), subject, effective });
                 }
                 Ok(None) => {
                     let note = "the request has no key, and on_missing is skip: not counted";
@@ -174,18 +161,8 @@ impl Explained {
         let shown = subject.display().into_owned();
         let mut key = String::new();
         // The key of a credential holds the credential: people get the key of its hash.
-        let shown_subject = Subject {
-            raw: shown.clone(),
-            secret: false,
-        };
-        limit.counter_key(
-            if subject.secret {
-                &shown_subject
-            } else {
-                subject
-            },
-            &mut key,
-        );
+        let shown_subject = Subject { raw: shown.clone(), secret: false };
+        limit.counter_key(if subject.secret { &shown_subject } else { subject }, &mut key);
         let mut sources = vec![SourceAnswer {
             from: format!("limit {}", limit.name),
             average: limit.numbers.average,
@@ -270,22 +247,13 @@ fn key_refused(error: &KeyError) -> VerdictAnswer {
         KeyError::Missing { code, .. } => *code,
         _ => 400,
     };
-    let code = if status == 400 {
-        "bad_request"
-    } else {
-        "key_extraction_failed"
-    };
+    let code = if status == 400 { "bad_request" } else { "key_extraction_failed" };
     VerdictAnswer::refused(status, code, error.to_string())
 }
 
 fn verdict(decision: &Decision) -> VerdictAnswer {
     use edgequota_counters::AllowedBy;
-    let name = |index: usize| {
-        decision
-            .limits
-            .get(index)
-            .map_or("?".to_owned(), |state| state.limit.name.to_string())
-    };
+    let name = |index: usize| decision.limits.get(index).map_or("?".to_owned(), |state| state.limit.name.to_string());
     match &decision.verdict {
         Verdict::Allowed(by) => VerdictAnswer::allowed(match by {
             AllowedBy::NoLimit => "no limit applies",
@@ -309,8 +277,7 @@ fn verdict(decision: &Decision) -> VerdictAnswer {
             VerdictAnswer::refused(*code, "service_unavailable", reason)
         }
         Verdict::Refused(Refusal::PassThroughFull) => {
-            let reason =
-                "the store does not answer, and global_passthrough_rps is used up".to_owned();
+            let reason = "the store does not answer, and global_passthrough_rps is used up".to_owned();
             VerdictAnswer::refused(429, "rate_limited", reason)
         }
     }
@@ -319,11 +286,7 @@ fn verdict(decision: &Decision) -> VerdictAnswer {
 /// Without a store only a block, or the absence of limits, decides.
 fn unknown(asks: &[Ask]) -> VerdictAnswer {
     let enforced = |ask: &&Ask| ask.limit.mode == Mode::Enforce;
-    if let Some(ask) = asks
-        .iter()
-        .filter(enforced)
-        .find(|ask| ask.effective.blocked)
-    {
+    if let Some(ask) = asks.iter().filter(enforced).find(|ask| ask.effective.blocked) {
         let reason = format!("the subject is blocked in limit {}", ask.limit.name);
         return VerdictAnswer::refused(429, "rate_limited", reason);
     }
@@ -342,11 +305,7 @@ fn route(matched: &Matched<'_>) -> RouteAnswer {
     };
     let text = match matched.route {
         None => "no route matches: the default backend".to_owned(),
-        Some(_) => format!(
-            "{}, {}{conditions}",
-            kind("host", why.host),
-            kind("path", why.path)
-        ),
+        Some(_) => format!("{}, {}{conditions}", kind("host", why.host), kind("path", why.path)),
     };
     RouteAnswer {
         name: matched.route.map(ToString::to_string),

@@ -60,11 +60,7 @@ pub enum ExplainError {
 }
 
 /// Explains with the policy of a file, or of a directory of files. Counters are not asked: what is left is unknown.
-pub async fn local(
-    path: &Path,
-    environment: &Environment,
-    described: &Described,
-) -> Result<Answer, ExplainError> {
+pub async fn local(path: &Path, environment: &Environment, described: &Described) -> Result<Answer, ExplainError> {
     let (target, content) = read(path)?;
     let assembled = assemble(&target, &content, environment)?;
     let prepared = Prepared::new(assembled.spec)?;
@@ -77,13 +73,7 @@ pub async fn local(
         source: path.display().to_string(),
     };
     let request = described.request(&[])?;
-    Ok(Explained {
-        policy: Arc::clone(policy),
-        spec: Arc::clone(spec),
-        name,
-    }
-    .answer(&request, None)
-    .await)
+    Ok(Explained { policy: Arc::clone(policy), spec: Arc::clone(spec), name }.answer(&request, None).await)
 }
 
 /// The content of a file, or of a directory of policy files, read once.
@@ -92,21 +82,13 @@ pub fn read(path: &Path) -> Result<(Target, Content), Problems> {
     let failed = |error: std::io::Error| Problems::whole(&name, error.to_string());
     let file = |path: &Path| std::fs::read_to_string(path).map_err(|error| error.to_string());
     if !std::fs::metadata(path).map_err(failed)?.is_dir() {
-        return Ok((
-            Target::File(path.to_owned()),
-            Content {
-                files: vec![(path.to_owned(), file(path))],
-            },
-        ));
+        return Ok((Target::File(path.to_owned()), Content { files: vec![(path.to_owned(), file(path))] }));
     }
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        let hidden = path
-            .file_name()
-            .is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|e| e == "yaml" || e == "yml") && path.is_file()
-        {
+        let hidden = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|e| e == "yaml" || e == "yml") && path.is_file() {
             let text = file(&path);
             files.push((path, text));
         }

@@ -143,12 +143,7 @@ impl Fleet {
     }
 
     /// A new stream; `None`: there are as many as there may be.
-    pub fn join(
-        &self,
-        peer: SocketAddr,
-        tls: bool,
-        authenticated: bool,
-    ) -> Option<(Member, mpsc::Receiver<Command>)> {
+    pub fn join(&self, peer: SocketAddr, tls: bool, authenticated: bool) -> Option<(Member, mpsc::Receiver<Command>)> {
         let mut entries = self.entries();
         if entries.by_id.len() >= self.shared.most {
             return None;
@@ -177,48 +172,27 @@ impl Fleet {
         );
         drop(entries);
         self.bump();
-        Some((
-            Member {
-                fleet: self.clone(),
-                id,
-            },
-            receiver,
-        ))
+        Some((Member { fleet: self.clone(), id }, receiver))
     }
 
     /// All streams that said Hello, in the order they came.
     pub fn list(&self) -> Vec<Entry> {
-        self.entries()
-            .by_id
-            .values()
-            .filter(|e| e.identity.is_some())
-            .cloned()
-            .collect()
+        self.entries().by_id.values().filter(|e| e.identity.is_some()).cloned().collect()
     }
 
     /// Data planes and workers connected now, undamped.
     pub fn count(&self) -> Size {
         let entries = self.entries();
         let identities = entries.by_id.values().filter_map(|e| e.identity.as_ref());
-        identities.fold(
-            Size {
-                planes: 0,
-                workers: 0,
-            },
-            |sum, i| Size {
-                planes: sum.planes + 1,
-                workers: sum.workers.saturating_add(i.workers.max(1)),
-            },
-        )
+        identities.fold(Size { planes: 0, workers: 0 }, |sum, i| Size {
+            planes: sum.planes + 1,
+            workers: sum.workers.saturating_add(i.workers.max(1)),
+        })
     }
 
     /// How many have this content in force.
     pub fn accepted(&self, hash: Hash) -> usize {
-        self.entries()
-            .by_id
-            .values()
-            .filter(|e| e.accepted.is_some_and(|v| v.hash == hash))
-            .count()
+        self.entries().by_id.values().filter(|e| e.accepted.is_some_and(|v| v.hash == hash)).count()
     }
 
     /// Told of every change of any entry.
@@ -232,9 +206,7 @@ impl Fleet {
     }
 
     pub(crate) fn tell_size(&self, size: Size) {
-        self.shared
-            .size
-            .send_if_modified(|told| std::mem::replace(told, Some(size)) != Some(size));
+        self.shared.size.send_if_modified(|told| told.replace(size) != Some(size));
     }
 
     /// Asks the data plane of stream `id` for what it holds. `None`: it is gone, or too busy to be asked.
@@ -246,10 +218,7 @@ impl Fleet {
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
-        self.shared
-            .entries
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn bump(&self) {
@@ -268,10 +237,7 @@ impl Member {
     /// It said who it is and what it holds. An older stream of the same process is ended.
     pub fn hello(&self, identity: Identity, holds: Option<Version>, source: String) {
         let mut entries = self.fleet.entries();
-        let older = entries
-            .by_instance
-            .insert(identity.instance.clone(), self.id)
-            .filter(|id| *id != self.id);
+        let older = entries.by_instance.insert(identity.instance.clone(), self.id).filter(|id| *id != self.id);
         if let Some(older) = older.and_then(|id| entries.by_id.get(&id)) {
             // A full queue means that the stream is busy; its heartbeats end it instead.
             let _ = older.commands.try_send(Command::Replaced);
@@ -339,11 +305,7 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         let mut entries = self.fleet.entries();
-        let instance = entries
-            .by_id
-            .remove(&self.id)
-            .and_then(|e| e.identity)
-            .map(|i| i.instance);
+        let instance = entries.by_id.remove(&self.id).and_then(|e| e.identity).map(|i| i.instance);
         if let Some(instance) = instance
             && entries.by_instance.get(&instance) == Some(&self.id)
         {

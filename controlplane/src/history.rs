@@ -55,24 +55,12 @@ impl History {
         if changes.len() == MOST_VERSIONS {
             changes.pop_front();
         }
-        changes.push_back(Change {
-            version,
-            at,
-            origin,
-            lines,
-            diff,
-        });
+        changes.push_back(Change { version, at, origin, lines, diff });
     }
 
     /// Newest first.
     pub fn list(&self) -> Vec<Change> {
-        self.changes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .rev()
-            .cloned()
-            .collect()
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 }
 
@@ -87,52 +75,25 @@ mod tests {
         spec.backend.url = "http://a:80".into();
         spec.rate_limit.average = average;
         if !token.is_empty() {
-            spec.events
-                .http
-                .headers
-                .insert("X-Token".into(), token.into());
+            spec.events.http.headers.insert("X-Token".into(), token.into());
         }
         spec.resolved()
     }
 
     fn version(generation: u64, spec: &PolicySpec) -> Version {
-        Version {
-            generation,
-            hash: spec.hash(),
-        }
+        Version { generation, hash: spec.hash() }
     }
 
     #[test]
     fn what_changed_can_be_read_and_secrets_cannot() {
         let history = History::default();
         let (a, b) = (spec(10, "hunter2"), spec(20, "hunter3"));
-        history.record(
-            None,
-            &a,
-            version(1, &a),
-            Origin::Files,
-            SystemTime::UNIX_EPOCH,
-        );
-        history.record(
-            Some(&a),
-            &b,
-            version(2, &b),
-            Origin::Files,
-            SystemTime::UNIX_EPOCH,
-        );
+        history.record(None, &a, version(1, &a), Origin::Files, SystemTime::UNIX_EPOCH);
+        history.record(Some(&a), &b, version(2, &b), Origin::Files, SystemTime::UNIX_EPOCH);
         let changes = history.list();
-        assert_eq!(
-            changes
-                .iter()
-                .map(|c| c.version.generation)
-                .collect::<Vec<_>>(),
-            [2, 1]
-        );
+        assert_eq!(changes.iter().map(|c| c.version.generation).collect::<Vec<_>>(), [2, 1]);
         let diff = &changes[0].diff;
-        assert!(
-            diff.contains("-    \"average\": 10") && diff.contains("+    \"average\": 20"),
-            "{diff}"
-        );
+        assert!(diff.contains("-    \"average\": 10") && diff.contains("+    \"average\": 20"), "{diff}");
         assert!(diff.contains("[REDACTED, changed]"), "{diff}");
         assert!(!diff.contains("hunter"), "{diff}");
         assert_eq!(changes[1].diff, "");
@@ -143,19 +104,9 @@ mod tests {
         let history = History::default();
         let spec = spec(1, "");
         for generation in 0..60 {
-            history.record(
-                Some(&spec),
-                &spec,
-                version(generation, &spec),
-                Origin::Files,
-                SystemTime::UNIX_EPOCH,
-            );
+            history.record(Some(&spec), &spec, version(generation, &spec), Origin::Files, SystemTime::UNIX_EPOCH);
         }
-        let kept: Vec<u64> = history
-            .list()
-            .iter()
-            .map(|c| c.version.generation)
-            .collect();
+        let kept: Vec<u64> = history.list().iter().map(|c| c.version.generation).collect();
         assert_eq!(kept, (10..60).rev().collect::<Vec<_>>());
     }
 }

@@ -82,11 +82,7 @@ async fn done(task: &mut Option<JoinHandle<Option<Adopted>>>) -> Option<Adopted>
 impl Keeper {
     /// Until this process is to leave: from then on nothing is published.
     pub(crate) async fn run(self, files: Watched, mut newer: mpsc::Receiver<Version>) {
-        let Watched {
-            first,
-            mut watch,
-            poke,
-        } = files;
+        let Watched { first, mut watch, poke } = files;
         self.start(first).await;
         let mut changes = self.fleet.changes();
         let (mut defer_until, mut adopt_at, mut adopting) = (None, self.adoption_due(), None);
@@ -141,9 +137,7 @@ impl Keeper {
     }
 
     fn served_from_files(&self) -> bool {
-        self.publisher
-            .current()
-            .is_some_and(|p| p.origin == Origin::Files)
+        self.publisher.current().is_some_and(|p| p.origin == Origin::Files)
     }
 
     /// When to adopt: some time after the first data plane that has something is there, so that the newest is chosen.
@@ -164,12 +158,7 @@ impl Keeper {
                     // A restart is no edit: the version stays.
                     Some(kept) => {
                         let generation = kept.version.generation;
-                        let published = self.publisher.restore(
-                            prepared,
-                            generation,
-                            Origin::Files,
-                            SystemTime::now(),
-                        );
+                        let published = self.publisher.restore(prepared, generation, Origin::Files, SystemTime::now());
                         self.now_serving(None, &published, false).await;
                     }
                     None => self.publish(prepared).await,
@@ -189,16 +178,8 @@ impl Keeper {
         let generation = kept.version.generation;
         match tokio::task::spawn_blocking(move || Prepared::from_snapshot(&kept)).await {
             Ok(Ok(prepared)) => {
-                let published = self.publisher.restore(
-                    prepared,
-                    generation,
-                    Origin::StateDir,
-                    SystemTime::now(),
-                );
-                warn!(
-                    generation,
-                    "the files are refused: the last good policy of state_dir is served"
-                );
+                let published = self.publisher.restore(prepared, generation, Origin::StateDir, SystemTime::now());
+                warn!(generation, "the files are refused: the last good policy of state_dir is served");
                 self.now_serving(None, &published, false).await;
             }
             Ok(Err(error)) => {
@@ -218,10 +199,7 @@ impl Keeper {
             Ok(Found::Good(snapshot)) => Some(snapshot),
             Ok(Found::Nothing) => None,
             Ok(Found::Damaged(reason)) => {
-                warn!(
-                    reason,
-                    "the last good policy of state_dir is damaged and is not used"
-                );
+                warn!(reason, "the last good policy of state_dir is damaged and is not used");
                 None
             }
             Err(error) => {
@@ -254,12 +232,7 @@ impl Keeper {
             Prepared::new(assembled.spec).map_err(|error| Problems::whole(&whole, error.to_string()))
         })
         .await;
-        prepared.unwrap_or_else(|error| {
-            Err(Problems::whole(
-                &name,
-                format!("checking the policy failed: {error}"),
-            ))
-        })
+        prepared.unwrap_or_else(|error| Err(Problems::whole(&name, format!("checking the policy failed: {error}"))))
     }
 
     fn target_path(&self) -> &PathBuf {
@@ -279,39 +252,17 @@ impl Keeper {
         self.rejected.inc();
         self.reload_success.set(0.0);
         let refused = self.status.bad(problems, SystemTime::now());
-        let serving = self
-            .publisher
-            .current()
-            .map_or("nothing".to_owned(), |p| p.version.to_string());
-        for Located {
-            place,
-            path,
-            message,
-        } in &refused.problems
-        {
+        let serving = self.publisher.current().map_or("nothing".to_owned(), |p| p.version.to_string());
+        for Located { place, path, message } in &refused.problems {
             error!(%place, path, problem = message, serving, "policy refused");
         }
         if refused.count > refused.problems.len() {
-            error!(
-                count = refused.count,
-                "policy refused: more problems are not shown"
-            );
+            error!(count = refused.count, "policy refused: more problems are not shown");
         }
-        let first = refused
-            .problems
-            .first()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let first = refused.problems.first().map(ToString::to_string).unwrap_or_default();
         let more = refused.count.saturating_sub(1);
-        let more = if more > 0 {
-            format!(" (and {more} more)")
-        } else {
-            String::new()
-        };
-        self.probes.note(
-            "policy_files",
-            Some(format!("the files are refused: {first}{more}")),
-        );
+        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        self.probes.note("policy_files", Some(format!("the files are refused: {first}{more}")));
         if self.publisher.current().is_none() {
             self.wait();
         }
@@ -321,20 +272,14 @@ impl Keeper {
         let refused = self.status.refused();
         let first = refused.and_then(|r| r.problems.first().map(ToString::to_string));
         let first = first.map(|first| format!(": {first}")).unwrap_or_default();
-        let text = format!(
-            "waiting for a policy in {}, or from a data plane{first}",
-            self.target_path().display()
-        );
+        let text = format!("waiting for a policy in {}, or from a data plane{first}", self.target_path().display());
         self.guard.close(&text);
         self.publisher.set_waiting(&text);
     }
 
     async fn publish(&self, prepared: Prepared) {
         let before = self.publisher.current();
-        if let Some(published) = self
-            .publisher
-            .publish(prepared, Origin::Files, SystemTime::now())
-        {
+        if let Some(published) = self.publisher.publish(prepared, Origin::Files, SystemTime::now()) {
             self.now_serving(before, &published, true).await;
         }
     }
@@ -345,17 +290,8 @@ impl Keeper {
             return;
         }
         let before = self.publisher.current();
-        let Adopted {
-            prepared,
-            version,
-            node,
-        } = adopted;
-        let published = self.publisher.restore(
-            prepared,
-            version.generation,
-            Origin::Adopted(node),
-            SystemTime::now(),
-        );
+        let Adopted { prepared, version, node } = adopted;
+        let published = self.publisher.restore(prepared, version.generation, Origin::Adopted(node), SystemTime::now());
         self.now_serving(before, &published, true).await;
     }
 
@@ -365,11 +301,8 @@ impl Keeper {
             return;
         };
         let held = self.fleet.list().into_iter().filter_map(|e| e.accepted);
-        let newer = held
-            .filter(|v| {
-                v.generation >= current.version.generation && v.hash != current.version.hash
-            })
-            .count();
+        let newer =
+            held.filter(|v| v.generation >= current.version.generation && v.hash != current.version.hash).count();
         if newer == 0 {
             return;
         }
@@ -380,12 +313,7 @@ impl Keeper {
         }
     }
 
-    async fn now_serving(
-        &self,
-        before: Option<Arc<Published>>,
-        published: &Arc<Published>,
-        keep: bool,
-    ) {
+    async fn now_serving(&self, before: Option<Arc<Published>>, published: &Arc<Published>, keep: bool) {
         self.guard.open();
         info!(version = %published.version, origin = %published.origin, bytes = published.bytes.len(),
               compressed = published.gzip.len(), planes = self.fleet.count().planes, "policy published");
@@ -395,13 +323,7 @@ impl Keeper {
         let (history, published) = (Arc::clone(&self.history), Arc::clone(published));
         let recorded = tokio::task::spawn_blocking(move || {
             let before = before.as_ref().map(|p| p.spec.as_ref());
-            history.record(
-                before,
-                &published.spec,
-                published.version,
-                published.origin.clone(),
-                published.since,
-            );
+            history.record(before, &published.spec, published.version, published.origin.clone(), published.since);
         });
         // Waited for, so that versions stand in their order; subscribers have theirs already.
         if let Err(error) = recorded.await {

@@ -16,11 +16,7 @@ pub(crate) struct Measured {
 
 impl Measured {
     /// Registers everything that is about policies and the fleet.
-    pub(crate) fn register(
-        metrics: &Metrics,
-        publisher: &Arc<Publisher>,
-        fleet: &Fleet,
-    ) -> Measured {
+    pub(crate) fn register(metrics: &Metrics, publisher: &Arc<Publisher>, fleet: &Fleet) -> Measured {
         let served = Arc::clone(publisher);
         metrics.gauge_fn(
             "edgequota_policy_version_info",
@@ -29,10 +25,7 @@ impl Measured {
             Arc::new(move || {
                 let current = served.current();
                 // The node of an adopted policy would be a label without a bound.
-                current
-                    .map(|p| (vec![p.version.to_string(), p.origin.kind().to_owned()], 1.0))
-                    .into_iter()
-                    .collect()
+                current.map(|p| (vec![p.version.to_string(), p.origin.kind().to_owned()], 1.0)).into_iter().collect()
             }),
         );
         let served = Arc::clone(publisher);
@@ -42,11 +35,7 @@ impl Measured {
             &[],
             Arc::new(move || {
                 let age = |since: SystemTime| since.elapsed().unwrap_or_default().as_secs_f64();
-                served
-                    .current()
-                    .map(|p| (Vec::new(), age(p.since)))
-                    .into_iter()
-                    .collect()
+                served.current().map(|p| (Vec::new(), age(p.since))).into_iter().collect()
             }),
         );
         let connected = fleet.clone();
@@ -62,24 +51,15 @@ impl Measured {
             "Data planes that have the served policy in force",
             &[],
             Arc::new(move || {
-                let accepted = served
-                    .current()
-                    .map_or(0, |p| accepted.accepted(p.version.hash));
-                vec![(
-                    Vec::new(),
-                    f64::from(u32::try_from(accepted).unwrap_or(u32::MAX)),
-                )]
+                let accepted = served.current().map_or(0, |p| accepted.accepted(p.version.hash));
+                vec![(Vec::new(), f64::from(u32::try_from(accepted).unwrap_or(u32::MAX)))]
             }),
         );
         Measured {
-            rejected: metrics.counter(
-                "edgequota_policy_rejected",
-                "Policies that were refused; the one before stayed in force",
-            ),
-            reload_success: metrics.gauge(
-                "edgequota_config_reload_success",
-                "1: the files are in force as they are; 0: they are refused",
-            ),
+            rejected: metrics
+                .counter("edgequota_policy_rejected", "Policies that were refused; the one before stayed in force"),
+            reload_success: metrics
+                .gauge("edgequota_config_reload_success", "1: the files are in force as they are; 0: they are refused"),
         }
     }
 }

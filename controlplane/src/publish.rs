@@ -18,10 +18,7 @@ use edgequota_proto::envelope::{self, Bounds, EnvelopeError};
 use tokio::sync::watch;
 
 /// The bounds of everything that travels.
-pub(crate) const BOUNDS: Bounds = Bounds {
-    plain: MAX_PLAIN,
-    compressed: MAX_COMPRESSED,
-};
+pub(crate) const BOUNDS: Bounds = Bounds { plain: MAX_PLAIN, compressed: MAX_COMPRESSED };
 
 /// Where the policy being served comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,13 +74,7 @@ pub enum NotServable {
 fn lines(problems: &[Problem]) -> String {
     let shown: Vec<String> = problems
         .iter()
-        .map(|p| {
-            if p.path.is_empty() {
-                p.message.clone()
-            } else {
-                format!("{}: {}", p.path, p.message)
-            }
-        })
+        .map(|p| if p.path.is_empty() { p.message.clone() } else { format!("{}: {}", p.path, p.message) })
         .collect();
     shown.join("; ")
 }
@@ -111,13 +102,10 @@ impl Prepared {
     pub fn from_snapshot(snapshot: &Snapshot) -> Result<Prepared, NotServable> {
         let found = Hash::of(&snapshot.bytes);
         if found != snapshot.version.hash {
-            return Err(NotServable::WrongHash {
-                expected: snapshot.version.hash,
-                found,
-            });
+            return Err(NotServable::WrongHash { expected: snapshot.version.hash, found });
         }
-        let spec = PolicySpec::from_canonical(&snapshot.bytes)
-            .map_err(|problem| NotServable::Problems(vec![problem]))?;
+        let spec =
+            PolicySpec::from_canonical(&snapshot.bytes).map_err(|problem| NotServable::Problems(vec![problem]))?;
         Prepared::build(spec, Arc::clone(&snapshot.bytes))
     }
 
@@ -169,19 +157,13 @@ pub struct Published {
 impl Published {
     /// For the state directory.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            version: self.version,
-            bytes: Arc::clone(&self.bytes),
-        }
+        Snapshot { version: self.version, bytes: Arc::clone(&self.bytes) }
     }
 
     /// The same content under another name.
     fn renamed(&self, generation: u64, origin: Origin) -> Published {
         Published {
-            version: Version {
-                generation,
-                hash: self.version.hash,
-            },
+            version: Version { generation, hash: self.version.hash },
             bytes: Arc::clone(&self.bytes),
             gzip: self.gzip.clone(),
             spec: Arc::clone(&self.spec),
@@ -223,11 +205,7 @@ impl Default for Publisher {
 impl Publisher {
     /// Serves nothing.
     pub fn new() -> Publisher {
-        Publisher {
-            highest: Mutex::new(0),
-            waiting: Mutex::default(),
-            current: watch::Sender::new(None),
-        }
+        Publisher { highest: Mutex::new(0), waiting: Mutex::default(), current: watch::Sender::new(None) }
     }
 
     /// What is served now.
@@ -237,10 +215,7 @@ impl Publisher {
 
     /// What is waited for while nothing is served, for people; empty before the files were read.
     pub fn waiting(&self) -> String {
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sets [`Publisher::waiting`]; everyone who waits is told.
@@ -256,12 +231,7 @@ impl Publisher {
 
     /// Serves `prepared` under a new generation. `None`: the content is served already (its origin is brought up to
     /// date), nothing is published.
-    pub fn publish(
-        &self,
-        prepared: Prepared,
-        origin: Origin,
-        now: SystemTime,
-    ) -> Option<Arc<Published>> {
+    pub fn publish(&self, prepared: Prepared, origin: Origin, now: SystemTime) -> Option<Arc<Published>> {
         let mut highest = self.highest();
         if let Some(current) = self.current()
             && current.version.hash == prepared.hash
@@ -277,13 +247,7 @@ impl Publisher {
     }
 
     /// Serves `prepared` under the generation that it already has: what was kept in the state directory, or adopted.
-    pub fn restore(
-        &self,
-        prepared: Prepared,
-        generation: u64,
-        origin: Origin,
-        now: SystemTime,
-    ) -> Arc<Published> {
+    pub fn restore(&self, prepared: Prepared, generation: u64, origin: Origin, now: SystemTime) -> Arc<Published> {
         let mut highest = self.highest();
         *highest = generation.max(*highest);
         self.put(prepared, generation, origin, now)
@@ -325,18 +289,9 @@ impl Publisher {
         Some(renamed)
     }
 
-    fn put(
-        &self,
-        prepared: Prepared,
-        generation: u64,
-        origin: Origin,
-        now: SystemTime,
-    ) -> Arc<Published> {
+    fn put(&self, prepared: Prepared, generation: u64, origin: Origin, now: SystemTime) -> Arc<Published> {
         let published = Arc::new(Published {
-            version: Version {
-                generation,
-                hash: prepared.hash,
-            },
+            version: Version { generation, hash: prepared.hash },
             bytes: prepared.bytes,
             gzip: prepared.gzip,
             spec: prepared.spec,
@@ -356,9 +311,7 @@ impl Publisher {
 
 /// max(unix milliseconds, highest issued or seen + 1).
 fn next(highest: &mut u64, now: SystemTime) -> u64 {
-    let millis = now
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
+    let millis = now.duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
     *highest = millis.max(highest.saturating_add(1));
     *highest
 }

@@ -77,10 +77,7 @@ impl Counts {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Counts {
         Counts {
-            snapshots: metrics.counter(
-                "edgequota_policy_snapshots_sent",
-                "Policies sent to data planes",
-            ),
+            snapshots: metrics.counter("edgequota_policy_snapshots_sent", "Policies sent to data planes"),
             nacks: metrics.counter_vec(
                 "edgequota_policy_nacks",
                 "Policies that data planes refused, by class",
@@ -93,10 +90,7 @@ impl Counts {
 
 impl Shared {
     /// Puts it together.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "the one place where the parts meet"
-    )]
+    #[allow(clippy::too_many_arguments, reason = "the one place where the parts meet")]
     pub fn new(
         publisher: Arc<Publisher>,
         fleet: Fleet,
@@ -108,17 +102,7 @@ impl Shared {
         counts: Counts,
     ) -> Shared {
         let sends = Arc::new(Semaphore::new(SENDS_AT_ONCE));
-        Shared {
-            publisher,
-            fleet,
-            auth,
-            times,
-            newer,
-            leaving,
-            ending,
-            counts,
-            sends,
-        }
+        Shared { publisher, fleet, auth, times, newer, leaving, ending, counts, sends }
     }
 
     fn turns(&self) -> Arc<Semaphore> {
@@ -130,13 +114,8 @@ impl Shared {
 pub async fn serve(listener: Listener, shared: Shared) {
     let address = listener.local_addr();
     let (connections, incoming) = mpsc::channel(64);
-    let accepting =
-        tokio::spawn(listener.run(connections, shared.times.hello, shared.ending.clone()));
-    let sizing = tokio::spawn(tell_sizes(
-        shared.fleet.clone(),
-        shared.times,
-        shared.ending.clone(),
-    ));
+    let accepting = tokio::spawn(listener.run(connections, shared.times.hello, shared.ending.clone()));
+    let sizing = tokio::spawn(tell_sizes(shared.fleet.clone(), shared.times, shared.ending.clone()));
     let ending = shared.ending.clone();
     let service = ControlPlaneServer::new(Service::new(shared))
         .max_decoding_message_size(MOST_MESSAGE)
@@ -160,11 +139,7 @@ pub async fn serve(listener: Listener, shared: Shared) {
 
 /// Watches how many are connected and tells it by the rule of [`Damped`].
 async fn tell_sizes(fleet: Fleet, times: Times, stop: CancellationToken) {
-    let mut damped = Damped::new(
-        tokio::time::Instant::now(),
-        times.fleet_quiet,
-        times.fleet_shrink,
-    );
+    let mut damped = Damped::new(tokio::time::Instant::now(), times.fleet_quiet, times.fleet_shrink);
     let mut changes = fleet.changes();
     let mut tick = tokio::time::interval(times.heartbeat.min(std::time::Duration::from_secs(1)));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

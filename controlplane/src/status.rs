@@ -37,20 +37,13 @@ impl Status {
     pub fn bad(&self, problems: Problems, at: SystemTime) -> RefusedFiles {
         let count = problems.0.len();
         let problems = problems.0.into_iter().take(MOST_PROBLEMS).collect();
-        let refused = RefusedFiles {
-            at,
-            problems,
-            count,
-        };
+        let refused = RefusedFiles { at, problems, count };
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused.clone());
         refused
     }
 
     /// Why the files are not in force; `None`: they are.
     pub fn refused(&self) -> Option<RefusedFiles> {
-        self.refused
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

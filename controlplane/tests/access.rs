@@ -8,13 +8,18 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::{ClientConfig, RootCertStore, pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject}};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
 use support::{Home, http, plane::*};
 use tokio_rustls::TlsConnector;
-use tonic::{Code, transport::{Channel, Endpoint}};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
 
-const SECRET: &str =
-    "backend: { url: \"http://b:1\" }\nevents: { http: { headers: { X-Token: hunter2 } } }\nrate_limit: { average: 10, burst: 5, period: 1m }\n";
+const SECRET: &str = "backend: { url: \"http://b:1\" }\nevents: { http: { headers: { X-Token: hunter2 } } }\nrate_limit: { average: 10, burst: 5, period: 1m }\n";
 
 /// A certificate authority with a certificate of a server and one of a client, as PEM files.
 struct Authority {
@@ -40,7 +45,11 @@ fn authority(dir: &Path) -> Authority {
     Authority { ca: ca.pem(), client: signed("dataplane") }
 }
 
-async fn tls_channel(address: SocketAddr, ca: &str, identity: Option<&(String, String)>) -> Result<Channel, tonic::transport::Error> {
+async fn tls_channel(
+    address: SocketAddr,
+    ca: &str,
+    identity: Option<&(String, String)>,
+) -> Result<Channel, tonic::transport::Error> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
     let builder = ClientConfig::builder().with_root_certificates(roots);
@@ -168,7 +177,8 @@ async fn encryption_alone_does_not_uncover_literal_secrets() {
     let home = tls_home(dir.path(), false);
     let running = home.start().await;
     running.average(10).await;
-    let mut plane = Plane::silent(tls_channel(running.grpc, &authority.ca, None).await.unwrap(), "a", None).await.unwrap();
+    let mut plane =
+        Plane::silent(tls_channel(running.grpc, &authority.ca, None).await.unwrap(), "a", None).await.unwrap();
     plane.hello(None).await;
     match plane.next().await.unwrap() {
         Said::Waiting(waiting) => assert!(waiting.reason.contains("did not prove"), "{}", waiting.reason),

@@ -42,40 +42,17 @@ async fn a_described_request_meets_the_limits_that_are_enforced() {
     let (status, answer) = http::get(running.admin, path).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer["route"]["name"], "search-api");
-    assert_eq!(
-        (&answer["route"]["host"], &answer["route"]["path"]),
-        (&"exact".into(), &"prefix".into())
-    );
+    assert_eq!((&answer["route"]["host"], &answer["route"]["path"]), (&"exact".into(), &"prefix".into()));
     assert_eq!(answer["backend"]["url"], "http://search:8080");
     assert_eq!(answer["request"]["path"], "/v1/search/x");
     assert_eq!(answer["request"]["client_ip"], "1.2.3.4");
     let own = &answer["limits"][0];
-    assert_eq!(
-        (&own["name"], &own["subject"]),
-        (&"search-api".into(), &"acme".into())
-    );
-    assert_eq!(
-        (own["average"].as_u64(), own["burst"].as_u64()),
-        (Some(1000), Some(2000))
-    );
+    assert_eq!((&own["name"], &own["subject"]), (&"search-api".into(), &"acme".into()));
+    assert_eq!((own["average"].as_u64(), own["burst"].as_u64()), (Some(1000), Some(2000)));
     assert_eq!(own["counter_key"], "{rl:edgequota:acme}:search-api");
-    let sources: Vec<&str> = own["sources"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|s| s["from"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        sources,
-        [
-            "limit search-api",
-            "overrides[0] (limit search-api, 2 keys)"
-        ]
-    );
-    assert_eq!(
-        (&own["remaining"], &own["passes"]),
-        (&2000.into(), &true.into())
-    );
+    let sources: Vec<&str> = own["sources"].as_array().unwrap().iter().map(|s| s["from"].as_str().unwrap()).collect();
+    assert_eq!(sources, ["limit search-api", "overrides[0] (limit search-api, 2 keys)"]);
+    assert_eq!((&own["remaining"], &own["passes"]), (&2000.into(), &true.into()));
     assert_eq!(answer["limits"][1]["name"], "search-api/per-day");
     assert_eq!(answer["limits"][1]["average"], 10000);
     assert_eq!(answer["verdict"]["allowed"], true);
@@ -88,64 +65,34 @@ async fn a_described_request_meets_the_limits_that_are_enforced() {
 #[tokio::test]
 async fn the_live_counter_is_what_the_data_plane_would_see() {
     let (_home, running) = with_policy().await;
-    let body =
-        r#"{"host":"api.example.com","path":"/v1/search","headers":{"X-Tenant-Id":"small"}}"#;
+    let body = r#"{"host":"api.example.com","path":"/v1/search","headers":{"X-Tenant-Id":"small"}}"#;
     let published = http::get(running.admin, "/v1/policy").await.1;
     assert_eq!(published["policy"]["routes"][0]["name"], "search-api");
     // Spends as a data plane would, with the same code and store.
     let compiled = explain_limit(POLICY);
     let (limit, subject) = compiled;
     let effective = limit.effective(&subject);
-    let ask = edgequota_counters::Ask {
-        limit,
-        subject,
-        effective,
-    };
+    let ask = edgequota_counters::Ask { limit, subject, effective };
     let decider = running.counters.shared_decider();
     for _ in 0..40 {
         let decision = decider.spend(std::slice::from_ref(&ask)).await;
-        assert!(matches!(
-            decision.verdict,
-            edgequota_counters::Verdict::Allowed(_)
-        ));
+        assert!(matches!(decision.verdict, edgequota_counters::Verdict::Allowed(_)));
     }
     let (status, answer) = http::post(running.admin, "/v1/limits/effective", body).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer["limits"][0]["remaining"], 0);
-    assert_eq!(
-        (&answer["verdict"]["allowed"], &answer["verdict"]["status"]),
-        (&false.into(), &429.into())
-    );
+    assert_eq!((&answer["verdict"]["allowed"], &answer["verdict"]["status"]), (&false.into(), &429.into()));
     let retry = answer["verdict"]["retry_after_seconds"].as_f64().unwrap();
-    assert!(
-        retry > 1.0 && retry <= 3.0,
-        "20 a minute is one in 3 s, not {retry}"
-    );
+    assert!(retry > 1.0 && retry <= 3.0, "20 a minute is one in 3 s, not {retry}");
     running.stop().await;
 }
 
 /// The route's own limit as a data plane has it, and the subject `small`.
-fn explain_limit(
-    text: &str,
-) -> (
-    std::sync::Arc<edgequota_policy::Limit>,
-    edgequota_policy::limit::Subject,
-) {
-    let spec = edgequota_config::Document::parse("p", text)
-        .unwrap()
-        .policy(None)
-        .unwrap()
-        .resolved();
+fn explain_limit(text: &str) -> (std::sync::Arc<edgequota_policy::Limit>, edgequota_policy::limit::Subject) {
+    let spec = edgequota_config::Document::parse("p", text).unwrap().policy(None).unwrap().resolved();
     let policy = edgequota_policy::Policy::compile(&spec).unwrap();
-    let limit = policy
-        .limits()
-        .iter()
-        .find(|l| &*l.name == "search-api")
-        .unwrap();
-    let subject = edgequota_policy::limit::Subject {
-        raw: "small".into(),
-        secret: false,
-    };
+    let limit = policy.limits().iter().find(|l| &*l.name == "search-api").unwrap();
+    let subject = edgequota_policy::limit::Subject { raw: "small".into(), secret: false };
     (std::sync::Arc::clone(limit), subject)
 }
 
@@ -153,28 +100,16 @@ fn explain_limit(
 async fn refusals_before_counting_are_explained() {
     let (_home, running) = with_policy().await;
     let verdict = async |query: &str| {
-        http::get(running.admin, &format!("/v1/limits/effective?{query}"))
-            .await
-            .1["verdict"]
-            .clone()
+        http::get(running.admin, &format!("/v1/limits/effective?{query}")).await.1["verdict"].clone()
     };
     let missing = verdict("path=/").await;
-    assert_eq!(
-        (&missing["status"], &missing["error"]),
-        (&500.into(), &"key_extraction_failed".into())
-    );
+    assert_eq!((&missing["status"], &missing["error"]), (&500.into(), &"key_extraction_failed".into()));
     let twice = verdict("path=/&header=X-Tenant-Id:a&header=X-Tenant-Id:b").await;
     assert_eq!(twice["status"], 400);
     let hidden = verdict("path=/a%252Fb&header=X-Tenant-Id:a").await;
-    assert_eq!(
-        (&hidden["status"], &hidden["error"]),
-        (&400.into(), &"bad_request".into())
-    );
+    assert_eq!((&hidden["status"], &hidden["error"]), (&400.into(), &"bad_request".into()));
     let blocked = verdict("path=/&header=X-Tenant-Id:mallory").await;
-    assert_eq!(
-        (&blocked["allowed"], &blocked["status"]),
-        (&false.into(), &429.into())
-    );
+    assert_eq!((&blocked["allowed"], &blocked["status"]), (&false.into(), &429.into()));
     running.stop().await;
 }
 
@@ -202,22 +137,13 @@ async fn wrong_methods_and_parameters_are_refused_as_json() {
     ] {
         let response = http::send(running.admin, method, path, "").await;
         assert_eq!(response.status(), 405, "{method} {path}");
-        assert!(
-            response.headers()["allow"]
-                .to_str()
-                .unwrap()
-                .contains(allow),
-            "{method} {path}"
-        );
+        assert!(response.headers()["allow"].to_str().unwrap().contains(allow), "{method} {path}");
         let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
         assert_eq!(body["error"], "method_not_allowed");
     }
     let (status, refusal) = http::get(running.admin, "/v1/limits/effective?hots=a").await;
     assert_eq!(status, 400);
-    assert!(
-        refusal["message"].as_str().unwrap().contains("hots"),
-        "{refusal}"
-    );
+    assert!(refusal["message"].as_str().unwrap().contains("hots"), "{refusal}");
     let (status, _) = http::post(running.admin, "/v1/limits/effective", r#"{"hots":"a"}"#).await;
     assert_eq!(status, 400);
     running.stop().await;
@@ -228,16 +154,10 @@ async fn validate_finds_every_problem_and_publishes_nothing() {
     let (_home, running) = with_policy().await;
     let before = http::get(running.admin, "/v1/policy").await.1["version"].clone();
     let (status, answer) = http::post(running.admin, "/v1/policy/validate", POLICY).await;
-    assert_eq!(
-        (status, &answer["valid"], &answer["unchanged"]),
-        (200, &true.into(), &true.into())
-    );
+    assert_eq!((status, &answer["valid"], &answer["unchanged"]), (200, &true.into(), &true.into()));
     let bad = "backend: { url: \"http://b:1\" }\nrate_limit:\n  average: -1\n  bursst: 3\nroutes:\n  - { name: x, backend: nobody }\n";
     let (status, answer) = http::post(running.admin, "/v1/policy/validate", bad).await;
-    assert_eq!(
-        (status, &answer["valid"], &answer["error"]),
-        (422, &false.into(), &"invalid_policy".into())
-    );
+    assert_eq!((status, &answer["valid"], &answer["error"]), (422, &false.into(), &"invalid_policy".into()));
     let places: Vec<(u64, &str)> = answer["problems"]
         .as_array()
         .unwrap()
@@ -253,15 +173,9 @@ async fn validate_finds_every_problem_and_publishes_nothing() {
         r#"{"backend":{"url":"http://b:1"},"rate_limit":{"average":7}}"#,
     )
     .await;
-    assert_eq!(
-        (status, &answer["valid"], &answer["unchanged"]),
-        (200, &true.into(), &false.into())
-    );
+    assert_eq!((status, &answer["valid"], &answer["unchanged"]), (200, &true.into(), &false.into()));
     assert_eq!(answer["hash"].as_str().unwrap().len(), 64);
-    assert_eq!(
-        http::get(running.admin, "/v1/policy").await.1["version"],
-        before
-    );
+    assert_eq!(http::get(running.admin, "/v1/policy").await.1["version"], before);
     running.stop().await;
 }
 
@@ -278,15 +192,9 @@ async fn history_shows_what_changed() {
     })
     .await;
     let newest = &history["versions"][0];
-    assert_eq!(
-        (&newest["added"], &newest["removed"]),
-        (&1.into(), &1.into())
-    );
+    assert_eq!((&newest["added"], &newest["removed"]), (&1.into(), &1.into()));
     let diff = newest["diff"].as_str().unwrap();
-    assert!(
-        diff.contains("-    \"average\": 10") && diff.contains("+    \"average\": 20"),
-        "{diff}"
-    );
+    assert!(diff.contains("-    \"average\": 10") && diff.contains("+    \"average\": 20"), "{diff}");
     assert_eq!(history["versions"][1]["diff"], "");
     running.stop().await;
 }
@@ -299,19 +207,10 @@ async fn every_endpoint_stands_in_the_openapi_document() {
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
     assert_eq!(
         paths,
-        [
-            "/v1/dataplanes",
-            "/v1/limits/effective",
-            "/v1/policy",
-            "/v1/policy/history",
-            "/v1/policy/validate"
-        ]
+        ["/v1/dataplanes", "/v1/limits/effective", "/v1/policy", "/v1/policy/history", "/v1/policy/validate"]
     );
     let answer = &document["components"]["schemas"]["Answer"]["properties"];
-    assert!(
-        answer["limits"].is_object() && answer["verdict"].is_object(),
-        "{answer}"
-    );
+    assert!(answer["limits"].is_object() && answer["verdict"].is_object(), "{answer}");
     running.stop().await;
 }
 
@@ -325,30 +224,16 @@ async fn explain_says_the_same_from_a_control_plane_and_from_a_file() {
         ("client_ip", "1.2.3.4"),
     ];
     let described = Described::from_pairs(pairs).unwrap();
-    let asked = explain::ask(&format!("http://{}", running.admin), &described)
-        .await
-        .unwrap();
-    let local = explain::local(&home.path("policy.yaml"), &Default::default(), &described)
-        .await
-        .unwrap();
+    let asked = explain::ask(&format!("http://{}", running.admin), &described).await.unwrap();
+    let local = explain::local(&home.path("policy.yaml"), &Default::default(), &described).await.unwrap();
     assert_eq!(asked.policy.hash, local.policy.hash);
     assert_eq!(asked.limits[0].sources.len(), local.limits[0].sources.len());
     assert_eq!(local.limits[0].remaining, None);
     let text = explain::render(&asked);
     assert!(text.contains("left      2000 of 2000"), "{text}");
     assert!(text.contains("verdict   allowed"), "{text}");
-    assert!(
-        explain::render(&local).contains("verdict   unknown"),
-        "{}",
-        explain::render(&local)
-    );
-    let directory = explain::local(
-        &home.dir.path().join("policy"),
-        &Default::default(),
-        &described,
-    )
-    .await
-    .unwrap();
+    assert!(explain::render(&local).contains("verdict   unknown"), "{}", explain::render(&local));
+    let directory = explain::local(&home.dir.path().join("policy"), &Default::default(), &described).await.unwrap();
     assert_eq!(directory.policy.hash, local.policy.hash);
     let wrong = explain::ask(&format!("http://{}", running.grpc), &described).await;
     assert!(wrong.is_err());

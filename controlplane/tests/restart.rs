@@ -43,21 +43,9 @@ async fn with_broken_files_the_last_good_policy_is_served() {
     home.write("policy.yaml", BROKEN);
     let running = home.start().await;
     let policy_now = running.average(10).await;
-    assert_eq!(
-        (&policy_now["version"], &policy_now["source"]),
-        (&before, &"state_dir".into())
-    );
+    assert_eq!((&policy_now["version"], &policy_now["source"]), (&before, &"state_dir".into()));
     assert!(policy_now["files_refused"]["count"].as_u64().unwrap() > 0);
-    assert_eq!(
-        Plane::join(running.grpc, "a", None)
-            .await
-            .take()
-            .await
-            .spec
-            .rate_limit
-            .average,
-        10
-    );
+    assert_eq!(Plane::join(running.grpc, "a", None).await.take().await.spec.rate_limit.average, 10);
     running.probes.until_ready().await;
     // The same content comes back in the file: nothing is published, but it is from the file now.
     home.write("policy.yaml", &policy(10));
@@ -89,27 +77,14 @@ async fn without_any_policy_it_stays_up_and_says_what_it_waits_for() {
         (status == 503 && ready.to_string().contains("no *.yaml file")).then_some(ready)
     })
     .await;
-    assert!(
-        detail.to_string().contains("or from a data plane"),
-        "{detail}"
-    );
+    assert!(detail.to_string().contains("or from a data plane"), "{detail}");
     assert_eq!(http::get(running.admin, "/startz").await.0, 200);
     let (status, refusal) = http::get(running.admin, "/v1/policy").await;
     assert_eq!((status, &refusal["error"]), (503, &"no_policy".into()));
-    assert!(
-        refusal["message"]
-            .as_str()
-            .unwrap()
-            .contains("waiting for a policy in"),
-        "{refusal}"
-    );
+    assert!(refusal["message"].as_str().unwrap().contains("waiting for a policy in"), "{refusal}");
     let mut plane = Plane::join(running.grpc, "a", None).await;
     match plane.next().await.unwrap() {
-        Said::Waiting(waiting) => assert!(
-            waiting.reason.contains("waiting for a policy in"),
-            "{}",
-            waiting.reason
-        ),
+        Said::Waiting(waiting) => assert!(waiting.reason.contains("waiting for a policy in"), "{}", waiting.reason),
         other => panic!("what it waits for, not {other:?}"),
     }
     home.write("policy.yaml", &policy(10));
@@ -149,14 +124,7 @@ async fn the_newest_policy_of_the_fleet_is_adopted() {
             other => panic!("the adopted policy, not {other:?}"),
         }
     }
-    assert_eq!(
-        Plane::join(running.grpc, "new", None)
-            .await
-            .take()
-            .await
-            .version,
-        new_version
-    );
+    assert_eq!(Plane::join(running.grpc, "new", None).await.take().await.version, new_version);
     running.probes.until_ready().await;
     // Repaired files are above what was adopted.
     home.write("policy.yaml", &policy(20));
@@ -170,10 +138,7 @@ async fn what_only_a_file_of_a_data_plane_says_is_never_spread() {
     let own = bytes(9);
     let mut plane = Plane::join(running.grpc, "a", Some((version(0, &own), "own_file"))).await;
     let said = plane.within(Duration::from_millis(600)).await;
-    assert!(
-        said.iter().all(|m| matches!(m, Said::Waiting(_))),
-        "{said:?}"
-    );
+    assert!(said.iter().all(|m| matches!(m, Said::Waiting(_))), "{said:?}");
     assert_eq!(http::get(running.admin, "/v1/policy").await.0, 503);
     running.stop().await;
 }
@@ -181,18 +146,10 @@ async fn what_only_a_file_of_a_data_plane_says_is_never_spread() {
 #[tokio::test]
 async fn a_policy_that_is_not_what_it_claims_to_be_is_not_adopted() {
     let (_home, running) = lost().await;
-    let (good, bad) = (
-        bytes(5),
-        b"{\"backend\":{\"url\":\"http://evil:1\"}}".to_vec(),
-    );
+    let (good, bad) = (bytes(5), b"{\"backend\":{\"url\":\"http://evil:1\"}}".to_vec());
     let claimed = version(90, &bytes(9));
     let mut liar = Plane::join(running.grpc, "liar", Some((claimed, "control_plane"))).await;
-    let mut honest = Plane::join(
-        running.grpc,
-        "honest",
-        Some((version(50, &good), "control_plane")),
-    )
-    .await;
+    let mut honest = Plane::join(running.grpc, "honest", Some((version(50, &good), "control_plane"))).await;
     liar.hand_over(claimed, &bad).await;
     honest.hand_over(version(50, &good), &good).await;
     assert_eq!(running.average(5).await["source"], "adopted from honest");
@@ -204,18 +161,8 @@ async fn a_policy_that_this_binary_cannot_read_is_not_adopted() {
     let (_home, running) = lost().await;
     let newer = b"{\"backend\":{\"url\":\"http://b:1\"},\"quotas_of_tomorrow\":[]}".to_vec();
     let (good, newer_version) = (bytes(5), version(90, &newer));
-    let mut tomorrow = Plane::join(
-        running.grpc,
-        "tomorrow",
-        Some((newer_version, "control_plane")),
-    )
-    .await;
-    let mut today = Plane::join(
-        running.grpc,
-        "today",
-        Some((version(50, &good), "control_plane")),
-    )
-    .await;
+    let mut tomorrow = Plane::join(running.grpc, "tomorrow", Some((newer_version, "control_plane"))).await;
+    let mut today = Plane::join(running.grpc, "today", Some((version(50, &good), "control_plane"))).await;
     tomorrow.hand_over(newer_version, &newer).await;
     today.hand_over(version(50, &good), &good).await;
     assert_eq!(running.average(5).await["generation"], 50);
@@ -234,10 +181,7 @@ async fn a_newer_policy_of_the_fleet_beats_what_was_kept_while_the_files_are_bro
     let newer_version = version(kept + 1_000, &newer);
     let mut plane = Plane::join(running.grpc, "a", Some((newer_version, "control_plane"))).await;
     plane.hand_over(newer_version, &newer).await;
-    assert_eq!(
-        running.average(99).await["generation"],
-        newer_version.generation
-    );
+    assert_eq!(running.average(99).await["generation"], newer_version.generation);
     running.stop().await;
 }
 
@@ -254,17 +198,9 @@ async fn damaged_state_is_survived() {
     }
     home.write("policy.yaml", BROKEN);
     let running = home.start().await;
-    eventually("it waits", async || {
-        (http::get(running.admin, "/readyz").await.0 == 503).then_some(())
-    })
-    .await;
+    eventually("it waits", async || (http::get(running.admin, "/readyz").await.0 == 503).then_some(())).await;
     let held = bytes(7);
-    let mut plane = Plane::join(
-        running.grpc,
-        "a",
-        Some((version(90, &held), "control_plane")),
-    )
-    .await;
+    let mut plane = Plane::join(running.grpc, "a", Some((version(90, &held), "control_plane"))).await;
     plane.hand_over(version(90, &held), &held).await;
     running.average(7).await;
     running.stop().await;

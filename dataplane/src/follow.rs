@@ -35,7 +35,8 @@ pub struct Times {
     pub heartbeat: Duration,
     /// A silent control plane is dead after: 15 s.
     pub dead: Duration,
-    /// Longest time to connect and subscribe: 10 s.
+    /// Longest time to connect, and again to subscribe: 4 s. With `pause_most` it bounds how long a data plane stays
+    /// away from a control plane that is back.
     pub connect: Duration,
     /// Bound of the first pause before a reconnect: 500 ms; it doubles.
     pub pause_first: Duration,
@@ -48,7 +49,7 @@ impl Default for Times {
         Times {
             heartbeat: Duration::from_secs(5),
             dead: Duration::from_secs(15),
-            connect: Duration::from_secs(10),
+            connect: Duration::from_secs(4),
             pause_first: Duration::from_millis(500),
             pause_most: Duration::from_secs(30),
         }
@@ -76,7 +77,10 @@ pub struct Config {
 /// read, an address that is none); everything else is retried for ever.
 ///
 /// `probes` gets a guard `policy` that opens with the first policy.
-#[allow(clippy::too_many_arguments, reason = "the one door of the module, called once")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the one door of the module, called once"
+)]
 pub async fn follow(
     config: Config,
     slot: Arc<PolicySlot>,
@@ -89,7 +93,13 @@ pub async fn follow(
     let connector = Connector::new(&config.settings)?;
     let measured = metrics::Measured::register(metrics, &slot);
     let applier = Applier::new(slot, state, measured, probes, &config.settings.address);
-    let mut follower = Follower { connector, applier, fleet, config, instance: instance() };
+    let mut follower = Follower {
+        connector,
+        applier,
+        fleet,
+        config,
+        instance: instance(),
+    };
     tokio::select! {
         () = stop.cancelled() => {}
         () = follower.run() => {}
@@ -120,7 +130,8 @@ impl Follower {
         loop {
             let address = self.config.settings.address.clone();
             let connected = {
-                let connecting = tokio::time::timeout(self.config.times.connect, self.connector.connect());
+                let connecting =
+                    tokio::time::timeout(self.config.times.connect, self.connector.connect());
                 tokio::pin!(connecting);
                 loop {
                     tokio::select! {
@@ -141,7 +152,9 @@ impl Follower {
                         backoff.reset();
                     }
                 }
-                Ok(Err(error)) => warn!(address, error = %chain(&error), "cannot reach the control plane"),
+                Ok(Err(error)) => {
+                    warn!(address, error = %chain(&error), "cannot reach the control plane")
+                }
                 Err(_) => warn!(address, "the control plane did not answer in time"),
             }
             self.pause(backoff.next(), &mut fallback).await;

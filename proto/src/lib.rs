@@ -7,13 +7,7 @@ pub mod envelope;
 
 /// `edgequota.control.v1`: the stream between the planes.
 pub mod control {
-    #[allow(
-        missing_docs,
-        unreachable_pub,
-        clippy::all,
-        clippy::pedantic,
-        clippy::unwrap_used
-    )]
+    #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::unwrap_used)]
     mod generated {
         tonic::include_proto!("edgequota.control.v1");
     }

@@ -176,8 +176,10 @@ impl Edgequota {
     }
 }
 
-/// The address that a listener logged.
+/// The address that a listener logged: `listening`, or `control plane started`, which names both of its own.
 pub fn listening(log: &Log, listener: &str) -> Option<SocketAddr> {
-    let line = log.with_msg("listening").into_iter().find(|l| l["listener"] == listener)?;
-    line["address"].as_str()?.parse().ok()
+    let by_name = log.with_msg("listening").into_iter().find(|l| l["listener"] == listener);
+    let line = by_name.map(|l| l["address"].clone());
+    let line = line.or_else(|| log.with_msg("control plane started").into_iter().next().map(|l| l[listener].clone()));
+    line?.as_str()?.parse().ok()
 }

@@ -124,10 +124,16 @@ impl Fleet {
         self.control().admin_json("/v1/dataplanes").await
     }
 
-    /// Version that the control plane publishes.
+    /// Version that the control plane publishes, once it does.
     pub async fn version(&self) -> String {
-        let policy = self.control().admin_json("/v1/policy").await;
-        policy["version"].as_str().unwrap_or_else(|| panic!("no version in {policy}")).to_owned()
+        eventually("the control plane serves a policy", Duration::from_secs(35), || async {
+            let answer = self.control().admin_get("/v1/policy").await;
+            if answer.status != 200 {
+                return None;
+            }
+            Some(answer.json()["version"].as_str().expect("a policy has a version").to_owned())
+        })
+        .await
     }
 
     /// Version that a data plane enforces, by its metric.

@@ -90,9 +90,10 @@ impl Redis {
         client.get_multiplexed_async_connection().await.unwrap()
     }
 
-    /// All keys.
+    /// Keys of all counters. The counter that a connection tries its script on is not one of them.
     pub async fn keys(&self) -> Vec<String> {
-        redis::cmd("KEYS").arg("*").query_async(&mut self.connection().await).await.unwrap()
+        let all: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut self.connection().await).await.unwrap();
+        all.into_iter().filter(|key| !key.ends_with(":connect-probe")).collect()
     }
 
     /// A field of a hash; None: no such key or field.

@@ -45,6 +45,8 @@ async fn fleet() -> (Origin, Redis, Fleet) {
     );
     let fleet = Fleet::start(1, &redis.yaml(&["deadline: 2s"]), &policy).await;
     traffic(&fleet.planes[0]).await;
+    // A request is counted when it is over, which may be just after its client has the answer.
+    fleet.planes[0].until_metric("edgequota_request_duration_seconds_count", &[], 5.0).await;
     (origin, redis, fleet)
 }
 

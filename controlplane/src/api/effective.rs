@@ -33,11 +33,7 @@ pub(super) async fn by_query(
     let query = query.unwrap_or_default();
     let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     let described = Described::from_pairs(pairs.iter().map(|(name, value)| (&**name, &**value)));
-    answer(
-        &state,
-        &described.map_err(|error| ApiError::bad_request(error.to_string()))?,
-    )
-    .await
+    answer(&state, &described.map_err(|error| ApiError::bad_request(error.to_string()))?).await
 }
 
 /// The same with a JSON body: for long headers, and for credentials that must not stand in a URL.
@@ -58,15 +54,10 @@ pub(super) async fn by_body(
 }
 
 async fn answer(state: &ApiState, described: &Described) -> Result<Json<Answer>, ApiError> {
-    let request = described
-        .request(&state.trusted_proxies)
-        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let request =
+        described.request(&state.trusted_proxies).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let Some(published) = state.publisher.current() else {
         return Err(ApiError::no_policy(state.publisher.waiting()));
     };
-    Ok(Json(
-        Explained::published(&published)
-            .answer(&request, Some(&state.decider))
-            .await,
-    ))
+    Ok(Json(Explained::published(&published).answer(&request, Some(&state.decider)).await))
 }

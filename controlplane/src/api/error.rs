@@ -23,27 +23,15 @@ pub struct ApiError {
 
 impl ApiError {
     pub(crate) fn bad_request(message: impl Into<String>) -> ApiError {
-        ApiError {
-            status: StatusCode::BAD_REQUEST,
-            error: "bad_request",
-            message: message.into(),
-        }
+        ApiError { status: StatusCode::BAD_REQUEST, error: "bad_request", message: message.into() }
     }
 
     pub(crate) fn no_policy(message: impl Into<String>) -> ApiError {
-        ApiError {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            error: "no_policy",
-            message: message.into(),
-        }
+        ApiError { status: StatusCode::SERVICE_UNAVAILABLE, error: "no_policy", message: message.into() }
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> ApiError {
-        ApiError {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            error: "internal",
-            message: message.into(),
-        }
+        ApiError { status: StatusCode::INTERNAL_SERVER_ERROR, error: "internal", message: message.into() }
     }
 }
 

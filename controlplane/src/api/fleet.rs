@@ -86,8 +86,7 @@ pub(super) async fn list(State(state): State<ApiState>) -> Json<FleetAnswer> {
     let served = state.publisher.current().map(|p| p.version);
     let entries = state.fleet.list();
     let count = state.fleet.count();
-    let in_step =
-        |e: &Entry| served.is_some_and(|served| e.accepted.is_some_and(|v| v.hash == served.hash));
+    let in_step = |e: &Entry| served.is_some_and(|served| e.accepted.is_some_and(|v| v.hash == served.hash));
     let told = *state.fleet.size().borrow();
     Json(FleetAnswer {
         policy: served.map(|v| v.to_string()),

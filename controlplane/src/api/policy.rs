@@ -63,20 +63,11 @@ pub(crate) struct ProblemAnswer {
 impl ProblemAnswer {
     pub(super) fn of(problem: &Located) -> ProblemAnswer {
         let (file, line, column, variable) = match &problem.place {
-            Place::File { file, line, column } => {
-                (Some(file.clone()), Some(*line), Some(*column), None)
-            }
+            Place::File { file, line, column } => (Some(file.clone()), Some(*line), Some(*column), None),
             Place::Env(name) => (None, None, None, Some(name.clone())),
             Place::Whole(file) => (Some(file.clone()), None, None, None),
         };
-        ProblemAnswer {
-            file,
-            line,
-            column,
-            variable,
-            path: problem.path.clone(),
-            message: problem.message.clone(),
-        }
+        ProblemAnswer { file, line, column, variable, path: problem.path.clone(), message: problem.message.clone() }
     }
 }
 
@@ -85,9 +76,7 @@ impl ProblemAnswer {
     get, path = "/v1/policy",
     responses((status = 200, body = CurrentAnswer), (status = 503, body = ApiError, description = "None is served yet"))
 )]
-pub(super) async fn current(
-    State(state): State<ApiState>,
-) -> Result<Json<CurrentAnswer>, ApiError> {
+pub(super) async fn current(State(state): State<ApiState>) -> Result<Json<CurrentAnswer>, ApiError> {
     let Some(published) = state.publisher.current() else {
         return Err(ApiError::no_policy(state.publisher.waiting()));
     };
@@ -149,12 +138,9 @@ pub(super) async fn history(State(state): State<ApiState>) -> Json<HistoryAnswer
         removed: change.lines.1,
         diff: change.diff,
     });
-    Json(HistoryAnswer {
-        versions: versions.collect(),
-    })
+    Json(HistoryAnswer { versions: versions.collect() })
 }
 
 pub(super) fn millis(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH)
-        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    at.duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }

@@ -49,33 +49,21 @@ pub(super) async fn validate(
 ) -> Result<Response, ApiError> {
     let body = body.map_err(|error| ApiError {
         status: error.status(),
-        error: if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            "request_too_large"
-        } else {
-            "bad_request"
-        },
+        error: if error.status() == StatusCode::PAYLOAD_TOO_LARGE { "request_too_large" } else { "bad_request" },
         message: error.body_text(),
     })?;
+    let turn = state.checks.acquire().await.map_err(|error| ApiError::internal(error.to_string()))?;
     let served = state.publisher.current().map(|p| p.version.hash);
     let checked = tokio::task::spawn_blocking(move || check(&body)).await;
+    drop(turn);
     let (prepared, answer) = checked.map_err(|error| ApiError::internal(error.to_string()))?;
     let Some(prepared) = prepared else {
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, Json(answer)).into_response());
     };
     let unchanged = served == Some(prepared.hash());
-    let message = if unchanged {
-        "valid, and what is served already"
-    } else {
-        "valid"
-    };
+    let message = if unchanged { "valid, and what is served already" } else { "valid" };
     let hash = Some(prepared.hash().to_string());
-    Ok(Json(ValidateAnswer {
-        unchanged,
-        hash,
-        message: message.into(),
-        ..answer
-    })
-    .into_response())
+    Ok(Json(ValidateAnswer { unchanged, hash, message: message.into(), ..answer }).into_response())
 }
 
 fn check(body: &[u8]) -> (Option<Prepared>, ValidateAnswer) {
@@ -84,11 +72,7 @@ fn check(body: &[u8]) -> (Option<Prepared>, ValidateAnswer) {
         .and_then(|text| Document::parse(NAME, text))
         .and_then(|document| assemble::document(document, None));
     let prepared = assembled.and_then(|assembled| {
-        let warnings = assembled
-            .warnings
-            .iter()
-            .map(ProblemAnswer::of)
-            .collect::<Vec<_>>();
+        let warnings = assembled.warnings.iter().map(ProblemAnswer::of).collect::<Vec<_>>();
         let prepared = Prepared::new(assembled.spec)
             .map_err(|error| edgequota_config::Problems::whole(NAME, error.to_string()))?;
         Ok((prepared, warnings))
@@ -114,12 +98,7 @@ fn check(body: &[u8]) -> (Option<Prepared>, ValidateAnswer) {
                 unchanged: false,
                 error: Some("invalid_policy"),
                 message: format!("{count} problem{}", if count == 1 { "" } else { "s" }),
-                problems: problems
-                    .0
-                    .iter()
-                    .take(MOST_PROBLEMS)
-                    .map(ProblemAnswer::of)
-                    .collect(),
+                problems: problems.0.iter().take(MOST_PROBLEMS).map(ProblemAnswer::of).collect(),
                 warnings: Vec::new(),
             };
             (None, answer)

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use edgequota_config::{Document, document::PolicyPart, Place, load::Environment, problems::Located};
+use edgequota_config::{
+    Document, Place, document::PolicyPart, environment::is_service_link, load::Environment, problems::Located,
+};
 use edgequota_policy::PolicySpec;
 
 use super::places::Places;
@@ -15,6 +17,8 @@ const BLOCKS: [&str; 4] = ["backend", "rate_limit", "auth", "events"];
 pub(super) struct Joined {
     pub(super) spec: PolicySpec,
     pub(super) places: Places,
+    /// Of each document, its spec taken out.
+    pub(super) parts: Vec<PolicyPart>,
     /// Wrong structure, the same name twice, blocks that differ.
     pub(super) problems: Vec<Located>,
 }
@@ -25,6 +29,7 @@ impl Joined {
         let mut joined = Joined {
             spec: PolicySpec::default(),
             places: Places::of(documents),
+            parts: Vec::new(),
             problems: Vec::new(),
         };
         let specs = joined.read(environment);
@@ -50,35 +55,23 @@ impl Joined {
         let mut specs = Vec::with_capacity(count);
         for index in 0..count {
             let own = environment.map(|environment| {
-                let mine = |block: &str| {
-                    owners
-                        .get(block)
-                        .map_or(index == 0, |owners| owners.contains(&index))
-                };
-                let theirs: Vec<String> = BLOCKS
-                    .iter()
-                    .filter(|b| !mine(b))
-                    .map(|b| prefix(b))
-                    .collect();
+                let mine = |block: &str| owners.get(block).map_or(index == 0, |owners| owners.contains(&index));
+                let theirs: Vec<String> = BLOCKS.iter().filter(|b| !mine(b)).map(|b| prefix(b)).collect();
                 let keep = |name: &str| !theirs.iter().any(|prefix| name.starts_with(prefix));
-                environment
-                    .iter()
-                    .filter(|(name, _)| keep(name))
-                    .map(|(k, v)| (k.clone(), v.clone()))
-                    .collect()
+                environment.iter().filter(|(name, _)| keep(name)).map(|(k, v)| (k.clone(), v.clone())).collect()
             });
             let own: Option<Environment> = own;
-            let PolicyPart { spec, problems, .. } = self.places.document(index).policy_part(own.as_ref());
+            let mut part = self.places.document(index).policy_part(own.as_ref());
             for block in BLOCKS {
                 let first = owners.get(block).map_or(0, |owners| owners[0]);
-                let owned =
-                    owners.contains_key(block) || own.as_ref().is_some_and(|e| sets(e, block));
+                let owned = owners.contains_key(block) || own.as_ref().is_some_and(|e| sets(e, block));
                 if owned && first == index {
                     self.places.block(block, index);
                 }
             }
-            self.problems.extend(problems);
-            specs.push(spec);
+            self.problems.append(&mut part.problems);
+            specs.push(std::mem::take(&mut part.spec));
+            self.parts.push(part);
         }
         specs
     }
@@ -133,16 +126,9 @@ impl Joined {
     fn duplicates(&mut self) {
         let backends: Vec<String> = self.spec.backends.iter().map(|b| b.name.clone()).collect();
         let routes: Vec<String> = self.spec.routes.iter().map(|r| r.name.clone()).collect();
-        for (list, what, names) in [
-            ("backends", "backend", backends),
-            ("routes", "route", routes),
-        ] {
+        for (list, what, names) in [("backends", "backend", backends), ("routes", "route", routes)] {
             let mut seen: HashMap<&str, usize> = HashMap::new();
-            for (index, name) in names
-                .iter()
-                .enumerate()
-                .filter(|(_, name)| !name.is_empty())
-            {
+            for (index, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
                 let Some(first) = seen.insert(name, index) else {
                     continue;
                 };
@@ -160,9 +146,7 @@ impl Joined {
                 self.problems.push(Located {
                     place: self.places.document(here.0).place(&here.1),
                     path: here.1,
-                    message: format!(
-                        "{what} \"{name}\" stands at {other} too: names must be unique"
-                    ),
+                    message: format!("{what} \"{name}\" stands at {other} too: names must be unique"),
                 });
                 self.places.report(format!("{list}[{index}].name"));
             }
@@ -179,7 +163,14 @@ fn prefix(block: &str) -> String {
     format!("EDGEQUOTA_{}_", block.to_ascii_uppercase())
 }
 
+/// Whether the environment says anything about a policy. Kubernetes' service links do not.
+pub(super) fn sets_any(environment: &Environment) -> bool {
+    BLOCKS.iter().any(|block| sets(environment, block))
+}
+
 fn sets(environment: &Environment, block: &str) -> bool {
     let prefix = prefix(block);
-    environment.keys().any(|name| name.starts_with(&prefix))
+    environment
+        .iter()
+        .any(|(name, value)| name.starts_with(&prefix) && !value.is_empty() && !is_service_link(name, value))
 }

@@ -19,10 +19,7 @@ pub(super) struct Places {
 
 impl Places {
     pub(super) fn of(documents: Vec<Document>) -> Places {
-        Places {
-            documents,
-            ..Places::default()
-        }
+        Places { documents, ..Places::default() }
     }
 
     /// Number of documents.
@@ -46,10 +43,7 @@ impl Places {
 
     /// The document that a default block was taken from.
     pub(super) fn block_document(&self, name: &str) -> Option<usize> {
-        self.blocks
-            .iter()
-            .find(|(block, _)| *block == name)
-            .map(|(_, document)| *document)
+        self.blocks.iter().find(|(block, _)| *block == name).map(|(_, document)| *document)
     }
 
     pub(super) fn report(&mut self, path: String) {
@@ -67,26 +61,16 @@ impl Places {
         if let Some(indexed) = rest.strip_prefix('[') {
             let (index, rest) = indexed.split_once(']')?;
             let index: usize = index.parse().ok()?;
-            let (_, range, document) = self
-                .lists
-                .iter()
-                .find(|(list, range, _)| *list == name && range.contains(&index))?;
+            let (_, range, document) =
+                self.lists.iter().find(|(list, range, _)| *list == name && range.contains(&index))?;
             return Some((*document, format!("{name}[{}]{rest}", index - range.start)));
         }
-        self.block_document(name)
-            .map(|document| (document, path.to_owned()))
+        self.block_document(name).map(|document| (document, path.to_owned()))
     }
 
     /// Gives each problem its place. The path is the one in its own file.
-    pub(super) fn locate(
-        &self,
-        problems: Vec<Problem>,
-        environment: Option<&Environment>,
-    ) -> Vec<Located> {
-        problems
-            .into_iter()
-            .map(|problem| self.locate_one(problem, environment))
-            .collect()
+    pub(super) fn locate(&self, problems: Vec<Problem>, environment: Option<&Environment>) -> Vec<Located> {
+        problems.into_iter().map(|problem| self.locate_one(problem, environment)).collect()
     }
 
     fn locate_one(&self, problem: Problem, environment: Option<&Environment>) -> Located {
@@ -96,25 +80,15 @@ impl Places {
             // In none of several files: `backend.url is required`.
             (None, documents) => {
                 let names: Vec<&str> = documents.iter().map(Document::name).collect();
-                return Located {
-                    place: Place::Whole(names.join(", ")),
-                    path: problem.path,
-                    message: problem.message,
-                };
+                return Located { place: Place::Whole(names.join(", ")), path: problem.path, message: problem.message };
             }
         };
-        let local = Problem {
-            path,
-            message: problem.message,
-        };
+        let local = Problem { path, message: problem.message };
         let fallback = local.clone();
-        document
-            .locate_with(environment, vec![local])
-            .pop()
-            .unwrap_or_else(|| Located {
-                place: Place::Whole(document.name().to_owned()),
-                path: fallback.path,
-                message: fallback.message,
-            })
+        document.locate_with(environment, vec![local]).pop().unwrap_or_else(|| Located {
+            place: Place::Whole(document.name().to_owned()),
+            path: fallback.path,
+            message: fallback.message,
+        })
     }
 }

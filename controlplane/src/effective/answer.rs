@@ -22,19 +22,8 @@ pub struct Answer {
 
 impl Answer {
     /// Refused before a route was found.
-    pub(crate) fn without_route(
-        policy: PolicyAnswer,
-        request: RequestAnswer,
-        verdict: VerdictAnswer,
-    ) -> Answer {
-        Answer {
-            policy,
-            request,
-            route: None,
-            backend: None,
-            limits: Vec::new(),
-            verdict,
-        }
+    pub(crate) fn without_route(policy: PolicyAnswer, request: RequestAnswer, verdict: VerdictAnswer) -> Answer {
+        Answer { policy, request, route: None, backend: None, limits: Vec::new(), verdict }
     }
 }
 
@@ -182,9 +171,6 @@ impl VerdictAnswer {
     }
 
     pub(crate) fn unknown(reason: &str) -> VerdictAnswer {
-        VerdictAnswer {
-            allowed: None,
-            ..VerdictAnswer::allowed(reason)
-        }
+        VerdictAnswer { allowed: None, ..VerdictAnswer::allowed(reason) }
     }
 }

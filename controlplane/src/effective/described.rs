@@ -10,15 +10,7 @@ use utoipa::ToSchema;
 use super::Request;
 
 const MOST_HEADERS: usize = 200;
-const KNOWN: [&str; 7] = [
-    "method",
-    "host",
-    "path",
-    "peer",
-    "client_ip",
-    "header",
-    "trusted_proxies",
-];
+const KNOWN: [&str; 7] = ["method", "host", "path", "peer", "client_ip", "header", "trusted_proxies"];
 
 /// A request to be explained. Everything has a default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -82,25 +74,14 @@ pub enum BadDescription {
 }
 
 fn bad(name: &'static str, value: &str, wanted: &'static str) -> BadDescription {
-    BadDescription::Value {
-        name,
-        value: value.chars().take(64).collect(),
-        wanted,
-    }
+    BadDescription::Value { name, value: value.chars().take(64).collect(), wanted }
 }
 
 impl Described {
     /// From the pairs of a query or a command line; `header` (`Name: value`) and `trusted_proxies` may repeat.
-    pub fn from_pairs<'a>(
-        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Described, BadDescription> {
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Described, BadDescription> {
         let mut described = Described::default();
-        let address = |name, value: &str| {
-            value
-                .parse()
-                .map(Some)
-                .map_err(|_| bad(name, value, "an IP address"))
-        };
+        let address = |name, value: &str| value.parse().map(Some).map_err(|_| bad(name, value, "an IP address"));
         for (name, value) in pairs {
             match name {
                 "method" => described.method = value.to_owned(),
@@ -111,13 +92,7 @@ impl Described {
                 "header" => described.header(value)?,
                 "trusted_proxies" => {
                     let list = described.trusted_proxies.get_or_insert_default();
-                    list.extend(
-                        value
-                            .split(',')
-                            .map(str::trim)
-                            .filter(|v| !v.is_empty())
-                            .map(str::to_owned),
-                    );
+                    list.extend(value.split(',').map(str::trim).filter(|v| !v.is_empty()).map(str::to_owned));
                 }
                 other => return Err(BadDescription::Unknown(other.chars().take(64).collect())),
             }
@@ -128,14 +103,9 @@ impl Described {
     /// Adds `Name: value`.
     pub fn header(&mut self, line: &str) -> Result<(), BadDescription> {
         // The value may be a credential: it is not repeated.
-        let (name, value) = line
-            .split_once(':')
-            .ok_or_else(|| bad("header", "...", "Name:value"))?;
+        let (name, value) = line.split_once(':').ok_or_else(|| bad("header", "...", "Name:value"))?;
         let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
-        let values = self
-            .headers
-            .entry(name)
-            .or_insert_with(|| Values::Many(Vec::new()));
+        let values = self.headers.entry(name).or_insert_with(|| Values::Many(Vec::new()));
         match values {
             Values::Many(values) => values.push(value),
             Values::One(one) => *values = Values::Many(vec![std::mem::take(one), value]),
@@ -145,11 +115,7 @@ impl Described {
 
     /// Checks it and fills in what is not said. `trusted` is what this process believes by itself.
     pub fn request(&self, trusted: &[IpNet]) -> Result<Request, BadDescription> {
-        let method = if self.method.is_empty() {
-            "GET"
-        } else {
-            &self.method
-        };
+        let method = if self.method.is_empty() { "GET" } else { &self.method };
         let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes())
             .map_err(|_| bad("method", method, "an HTTP method"))?;
         let path = self.path.split(['?', '#']).next().unwrap_or_default();
@@ -159,10 +125,7 @@ impl Described {
         }
         let trusted = match &self.trusted_proxies {
             None => trusted.to_vec(),
-            Some(list) => list
-                .iter()
-                .map(|text| network(text))
-                .collect::<Result<_, _>>()?,
+            Some(list) => list.iter().map(|text| network(text)).collect::<Result<_, _>>()?,
         };
         let mut headers = self.header_map()?;
         let mut notes = Vec::new();
@@ -199,9 +162,7 @@ impl Described {
     fn header_map(&self) -> Result<HeaderMap, BadDescription> {
         let mut map = HeaderMap::new();
         for (name, values) in &self.headers {
-            let name: HeaderName = name
-                .parse()
-                .map_err(|_| bad("header", name, "Name:value"))?;
+            let name: HeaderName = name.parse().map_err(|_| bad("header", name, "Name:value"))?;
             let values = match values {
                 Values::One(value) => std::slice::from_ref(value),
                 Values::Many(values) => values,
@@ -210,13 +171,8 @@ impl Described {
                 if map.len() == MOST_HEADERS {
                     return Err(BadDescription::TooManyHeaders);
                 }
-                let value = HeaderValue::from_str(value).map_err(|_| {
-                    bad(
-                        "header",
-                        name.as_str(),
-                        "a value without control characters",
-                    )
-                })?;
+                let value = HeaderValue::from_str(value)
+                    .map_err(|_| bad("header", name.as_str(), "a value without control characters"))?;
                 map.append(name.clone(), value);
             }
         }
@@ -226,10 +182,7 @@ impl Described {
 
 fn forwarded(headers: &mut HeaderMap, client: IpAddr) {
     let before = headers.get("x-forwarded-for").and_then(|v| v.to_str().ok());
-    let chain = before.map_or_else(
-        || client.to_string(),
-        |before| format!("{before}, {client}"),
-    );
+    let chain = before.map_or_else(|| client.to_string(), |before| format!("{before}, {client}"));
     if let Ok(value) = HeaderValue::from_str(&chain) {
         headers.insert("x-forwarded-for", value);
     }
@@ -267,35 +220,18 @@ mod tests {
             ("client_ip", "::ffff:1.2.3.4"),
         ];
         let request = Described::from_pairs(pairs).unwrap().request(&[]).unwrap();
-        assert_eq!(
-            (
-                request.host.as_str(),
-                request.path.as_str(),
-                request.method.as_str()
-            ),
-            ("a.b", "/x", "GET")
-        );
-        assert_eq!(
-            request.headers.get_all("x-a").iter().collect::<Vec<_>>(),
-            ["1", "2"]
-        );
+        assert_eq!((request.host.as_str(), request.path.as_str(), request.method.as_str()), ("a.b", "/x", "GET"));
+        assert_eq!(request.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
         assert_eq!(request.peer.to_string(), "1.2.3.4");
     }
 
     #[test]
     fn mistakes_are_named_and_credentials_are_not_repeated() {
-        let error = |name, value| {
-            Described::from_pairs([(name, value)])
-                .unwrap_err()
-                .to_string()
-        };
+        let error = |name, value| Described::from_pairs([(name, value)]).unwrap_err().to_string();
         assert!(error("hots", "a").contains("known are method, host, path"));
         assert!(error("peer", "x").contains("invalid peer \"x\""));
         assert!(!error("header", "secret").contains("secret"));
-        let bad = Described {
-            path: "x".into(),
-            ..Described::default()
-        };
+        let bad = Described { path: "x".into(), ..Described::default() };
         assert!(bad.request(&[]).is_err());
     }
 
@@ -309,33 +245,14 @@ mod tests {
         };
         let request = described.request(&[]).unwrap();
         assert_eq!(request.headers["x-forwarded-for"], "1.2.3.4");
-        assert!(
-            request.notes[0].contains("is trusted"),
-            "{:?}",
-            request.notes
-        );
-        let distrusted = Described {
-            trusted_proxies: None,
-            ..described
-        }
-        .request(&[])
-        .unwrap();
-        assert!(
-            distrusted.notes[0].contains("not believed"),
-            "{:?}",
-            distrusted.notes
-        );
+        assert!(request.notes[0].contains("is trusted"), "{:?}", request.notes);
+        let distrusted = Described { trusted_proxies: None, ..described }.request(&[]).unwrap();
+        assert!(distrusted.notes[0].contains("not believed"), "{:?}", distrusted.notes);
     }
 
     #[test]
     fn hosts_lose_port_brackets_case_and_the_root_dot() {
-        for (raw, bare) in [
-            ("A.B:80", "a.b"),
-            ("[::1]:80", "::1"),
-            ("::1", "::1"),
-            ("a.", "a"),
-            ("", ""),
-        ] {
+        for (raw, bare) in [("A.B:80", "a.b"), ("[::1]:80", "::1"), ("::1", "::1"), ("a.", "a"), ("", "")] {
             assert_eq!(host(raw), bare, "{raw}");
         }
     }

@@ -14,24 +14,12 @@ pub fn render(answer: &Answer) -> String {
 
 fn write(out: &mut String, answer: &Answer) -> std::fmt::Result {
     let request = &answer.request;
-    let host = if request.host.is_empty() {
-        "(no host)"
-    } else {
-        &request.host
-    };
-    writeln!(
-        out,
-        "request   {} {host}{} from {}",
-        request.method, request.path, request.client_ip
-    )?;
+    let host = if request.host.is_empty() { "(no host)" } else { &request.host };
+    writeln!(out, "request   {} {host}{} from {}", request.method, request.path, request.client_ip)?;
     for note in &request.notes {
         writeln!(out, "          ({note})")?;
     }
-    writeln!(
-        out,
-        "policy    {} ({})",
-        answer.policy.version, answer.policy.source
-    )?;
+    writeln!(out, "policy    {} ({})", answer.policy.version, answer.policy.source)?;
     if let Some(route) = &answer.route {
         match &route.name {
             Some(name) => writeln!(out, "route     {name}: {}", route.why)?,
@@ -51,11 +39,7 @@ fn write(out: &mut String, answer: &Answer) -> std::fmt::Result {
 }
 
 fn limit_lines(out: &mut String, limit: &LimitAnswer) -> std::fmt::Result {
-    let shadow = if limit.mode == "shadow" {
-        " (shadow: never refuses)"
-    } else {
-        ""
-    };
+    let shadow = if limit.mode == "shadow" { " (shadow: never refuses)" } else { "" };
     writeln!(
         out,
         "limit     {}{shadow}: {}",
@@ -74,16 +58,15 @@ fn limit_lines(out: &mut String, limit: &LimitAnswer) -> std::fmt::Result {
         writeln!(out, "  {arrow}      {}: {numbers}", source.from)?;
     }
     if let Some(remaining) = limit.remaining {
-        let full = limit.reset_after_seconds.filter(|s| *s > 0.0).map_or_else(
-            || ", full".to_owned(),
-            |s| format!(", full in {}", seconds(s)),
-        );
+        let full = limit
+            .reset_after_seconds
+            .filter(|s| *s > 0.0)
+            .map_or_else(|| ", full".to_owned(), |s| format!(", full in {}", seconds(s)));
         writeln!(out, "  left      {remaining} of {}{full}", limit.burst)?;
     }
     if limit.passes == Some(false) && !limit.blocked {
-        let when = limit.retry_after_seconds.map_or_else(String::new, |s| {
-            format!(", the next token in {}", seconds(s))
-        });
+        let when =
+            limit.retry_after_seconds.map_or_else(String::new, |s| format!(", the next token in {}", seconds(s)));
         writeln!(out, "  now       refuses{when}")?;
     }
     if !limit.note.is_empty() {
@@ -93,11 +76,7 @@ fn limit_lines(out: &mut String, limit: &LimitAnswer) -> std::fmt::Result {
 }
 
 fn numbers(average: u64, burst: u64, period: &str, blocked: bool) -> String {
-    if blocked {
-        "blocked".to_owned()
-    } else {
-        format!("{average} per {period}, burst {burst}")
-    }
+    if blocked { "blocked".to_owned() } else { format!("{average} per {period}, burst {burst}") }
 }
 
 fn verdict(verdict: &VerdictAnswer) -> String {
@@ -106,9 +85,8 @@ fn verdict(verdict: &VerdictAnswer) -> String {
         (Some(true), _) => format!("allowed: {reason}"),
         (Some(false), status) => {
             let status = status.map_or_else(String::new, |s| format!(" with {s}"));
-            let retry = verdict
-                .retry_after_seconds
-                .map_or_else(String::new, |s| format!("; retry after {}", seconds(s)));
+            let retry =
+                verdict.retry_after_seconds.map_or_else(String::new, |s| format!("; retry after {}", seconds(s)));
             format!("refused{status}: {reason}{retry}")
         }
         (None, _) => format!("unknown: {reason}"),
@@ -116,11 +94,7 @@ fn verdict(verdict: &VerdictAnswer) -> String {
 }
 
 fn seconds(s: f64) -> String {
-    if s < 10.0 {
-        format!("{s:.3} s")
-    } else {
-        format!("{s:.0} s")
-    }
+    if s < 10.0 { format!("{s:.3} s") } else { format!("{s:.0} s") }
 }
 
 #[cfg(test)]
@@ -159,10 +133,7 @@ mod tests {
                 conditions: 1,
                 why: "host by exact, path by prefix, and 1 further condition holds".into(),
             }),
-            backend: Some(BackendAnswer {
-                name: "search".into(),
-                url: "http://search:8080".into(),
-            }),
+            backend: Some(BackendAnswer { name: "search".into(), url: "http://search:8080".into() }),
             limits: vec![LimitAnswer {
                 name: "search-api".into(),
                 mode: "enforce".into(),
@@ -174,10 +145,7 @@ mod tests {
                 burst: 40,
                 period: "1s".into(),
                 blocked: false,
-                sources: vec![
-                    source("limit search-api", 20),
-                    source("overrides[0] (limit search-api, 2 keys)", 100),
-                ],
+                sources: vec![source("limit search-api", 20), source("overrides[0] (limit search-api, 2 keys)", 100)],
                 remaining: Some(0),
                 reset_after_seconds: Some(0.4),
                 retry_after_seconds: Some(0.01),
@@ -186,11 +154,7 @@ mod tests {
             }],
             verdict: VerdictAnswer {
                 retry_after_seconds: Some(0.01),
-                ..VerdictAnswer::refused(
-                    429,
-                    "rate_limited",
-                    "limit search-api has no token left".into(),
-                )
+                ..VerdictAnswer::refused(429, "rate_limited", "limit search-api has no token left".into())
             },
         };
         let expected = "\

@@ -16,10 +16,7 @@ pub struct Size {
 
 impl Size {
     fn max(self, other: Size) -> Size {
-        Size {
-            planes: self.planes.max(other.planes),
-            workers: self.workers.max(other.workers),
-        }
+        Size { planes: self.planes.max(other.planes), workers: self.workers.max(other.workers) }
     }
 }
 
@@ -36,12 +33,7 @@ pub struct Damped {
 impl Damped {
     /// Says nothing for `quiet` from `now`, then shrinks only after `shrink_after`.
     pub fn new(now: Instant, quiet: Duration, shrink_after: Duration) -> Damped {
-        Damped {
-            speak_from: now + quiet,
-            shrink_after,
-            told: None,
-            smaller: None,
-        }
+        Damped { speak_from: now + quiet, shrink_after, told: None, smaller: None }
     }
 
     /// What to tell at `now`, when `actual` are connected. `None`: nothing yet.
@@ -74,19 +66,13 @@ mod tests {
     use super::*;
 
     const fn size(planes: u32) -> Size {
-        Size {
-            planes,
-            workers: planes * 2,
-        }
+        Size { planes, workers: planes * 2 }
     }
 
     fn damped() -> (Damped, impl Fn(u64) -> Instant) {
         let start = Instant::now();
         let at = move |s| start + Duration::from_secs(s);
-        (
-            Damped::new(start, Duration::from_secs(30), Duration::from_secs(60)),
-            at,
-        )
+        (Damped::new(start, Duration::from_secs(30), Duration::from_secs(60)), at)
     }
 
     #[test]

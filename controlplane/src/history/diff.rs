@@ -13,10 +13,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// The diff, and how many lines were added and removed.
 pub(super) fn between(before: &Value, now: &Value) -> (String, (usize, usize)) {
     let (before, now) = (pretty(before), pretty(now));
-    let diff = TextDiff::configure()
-        .algorithm(Algorithm::Patience)
-        .timeout(PATIENCE)
-        .diff_lines(&before, &now);
+    let diff = TextDiff::configure().algorithm(Algorithm::Patience).timeout(PATIENCE).diff_lines(&before, &now);
     let mut lines = (0, 0);
     for op in diff.ops() {
         match op.tag() {
@@ -64,7 +61,8 @@ mod tests {
 
     #[test]
     fn a_huge_difference_is_cut_and_says_so() {
-        let list = |offset: u64| json!({ "overrides": (0..200_000).map(|i| i + offset).collect::<Vec<u64>>(), "z": [offset] });
+        let list =
+            |offset: u64| json!({ "overrides": (0..200_000).map(|i| i + offset).collect::<Vec<u64>>(), "z": [offset] });
         let began = std::time::Instant::now();
         let (text, lines) = between(&list(0), &list(1_000_000));
         assert!(text.len() < MOST + 1024, "{}", text.len());

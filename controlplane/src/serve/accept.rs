@@ -50,11 +50,7 @@ impl Listener {
     pub fn bind(address: &str, tls: Option<ServerTls>) -> io::Result<Listener> {
         let tcp = TcpListener::from_std(edgequota_ops::resources::listen(address, false)?)?;
         let address = tcp.local_addr()?;
-        Ok(Listener {
-            tcp,
-            address,
-            tls: tls.map(ServerTlsHandle),
-        })
+        Ok(Listener { tcp, address, tls: tls.map(ServerTlsHandle) })
     }
 
     /// The real address, also when port 0 was asked for.
@@ -91,8 +87,7 @@ impl Listener {
             };
             let (ready, tls) = (ready.clone(), self.tls.clone());
             tokio::spawn(async move {
-                match tokio::time::timeout(patience, prepare(tcp, peer, tls, place, patience)).await
-                {
+                match tokio::time::timeout(patience, prepare(tcp, peer, tls, place, patience)).await {
                     Ok(Ok(connection)) => drop(ready.send(Ok(connection)).await),
                     Ok(Err(error)) => {
                         debug!(%peer, %error, "a connection to the control-plane port failed")
@@ -115,45 +110,18 @@ async fn prepare(
 ) -> io::Result<Connection> {
     tcp.set_nodelay(true)?;
     let (io, info) = match tls {
-        None => (
-            Io::Plain(tcp),
-            Peer {
-                address: canonical(peer),
-                tls: false,
-                certificate: false,
-            },
-        ),
+        None => (Io::Plain(tcp), Peer { address: canonical(peer), tls: false, certificate: false }),
         Some(tls) => {
             let stream = TlsAcceptor::from(tls.0.current()).accept(tcp).await?;
-            let certificate = stream
-                .get_ref()
-                .1
-                .peer_certificates()
-                .is_some_and(|c| !c.is_empty());
-            (
-                Io::Tls(Box::new(stream)),
-                Peer {
-                    address: canonical(peer),
-                    tls: true,
-                    certificate,
-                },
-            )
+            let certificate = stream.get_ref().1.peer_certificates().is_some_and(|c| !c.is_empty());
+            (Io::Tls(Box::new(stream)), Peer { address: canonical(peer), tls: true, certificate })
         }
     };
-    Ok(Connection {
-        io,
-        info,
-        missing: PREFACE,
-        timer: Box::pin(sleep(patience)),
-        _place: place,
-    })
+    Ok(Connection { io, info, missing: PREFACE, timer: Box::pin(sleep(patience)), _place: place })
 }
 
 fn canonical(peer: SocketAddr) -> SocketAddr {
-    SocketAddr::new(
-        edgequota_ops::resources::canonical_ip(peer.ip()),
-        peer.port(),
-    )
+    SocketAddr::new(edgequota_ops::resources::canonical_ip(peer.ip()), peer.port())
 }
 
 /// Who is at the other end, as far as the connection tells.
@@ -190,11 +158,7 @@ impl Connected for Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = match &mut self.io {
             Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
@@ -212,11 +176,7 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.io {
             Io::Plain(io) => Pin::new(io).poll_write(cx, buf),
             Io::Tls(io) => Pin::new(io).poll_write(cx, buf),

@@ -44,20 +44,15 @@ impl StreamAuth {
                 "ANYONE WHO REACHES control_plane.listen CAN READ THE POLICY: set control_plane.token, or \
                  control_plane.tls with a ca_file so that data planes must show a certificate"
             ),
-            (Token::Literal(_) | Token::File(_), false) => warn!(
-                "control_plane.token crosses the network in clear: set control_plane.tls.enabled"
-            ),
+            (Token::Literal(_) | Token::File(_), false) => {
+                warn!("control_plane.token crosses the network in clear: set control_plane.tls.enabled")
+            }
             _ => {}
         }
         if settings.allow_insecure {
-            warn!(
-                "control_plane.allow_insecure: literal secrets in a policy go to any data plane, in clear"
-            );
+            warn!("control_plane.allow_insecure: literal secrets in a policy go to any data plane, in clear");
         }
-        StreamAuth {
-            token,
-            allow_insecure: settings.allow_insecure,
-        }
+        StreamAuth { token, allow_insecure: settings.allow_insecure }
     }
 
     /// Whether this peer proved who it is; an error is the answer to one that had to and did not.
@@ -71,16 +66,11 @@ impl StreamAuth {
                 Status::unavailable("the control plane cannot read its token file")
             })?,
         };
-        let shown = metadata
-            .get("authorization")
-            .and_then(|v| v.to_str().ok())
-            .and_then(|v| v.strip_prefix("Bearer "));
+        let shown = metadata.get("authorization").and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
         match shown {
             Some(shown) if same(shown, expected.expose_secret()) => Ok(true),
             Some(_) => Err(Status::unauthenticated("the control-plane token is wrong")),
-            None => Err(Status::unauthenticated(
-                "a control-plane token is needed: set control_plane.token",
-            )),
+            None => Err(Status::unauthenticated("a control-plane token is needed: set control_plane.token")),
         }
     }
 
@@ -105,9 +95,7 @@ impl StreamAuth {
 
 fn read_token(path: &PathBuf) -> std::io::Result<SecretString> {
     let mut text = String::new();
-    std::fs::File::open(path)?
-        .take(MOST_TOKEN)
-        .read_to_string(&mut text)?;
+    std::fs::File::open(path)?.take(MOST_TOKEN).read_to_string(&mut text)?;
     let token = text.trim();
     if token.is_empty() {
         return Err(std::io::Error::other("the file is empty"));
@@ -119,10 +107,7 @@ fn read_token(path: &PathBuf) -> std::io::Result<SecretString> {
 /// at.
 fn same(a: &str, b: &str) -> bool {
     let (a, b) = (Sha256::digest(a), Sha256::digest(b));
-    a.iter()
-        .zip(b.iter())
-        .fold(0, |differs, (x, y)| differs | (x ^ y))
-        == 0
+    a.iter().zip(b.iter()).fold(0, |differs, (x, y)| differs | (x ^ y)) == 0
 }
 
 #[cfg(test)]
@@ -132,11 +117,7 @@ mod tests {
     use super::*;
 
     fn peer(tls: bool, certificate: bool) -> Peer {
-        Peer {
-            address: "127.0.0.1:1".parse().unwrap(),
-            tls,
-            certificate,
-        }
+        Peer { address: "127.0.0.1:1".parse().unwrap(), tls, certificate }
     }
 
     fn with(token: &str) -> MetadataMap {
@@ -147,20 +128,10 @@ mod tests {
 
     #[test]
     fn a_token_is_needed_where_one_is_set() {
-        let auth = StreamAuth {
-            token: Token::Literal("right".into()),
-            allow_insecure: false,
-        };
+        let auth = StreamAuth { token: Token::Literal("right".into()), allow_insecure: false };
         assert!(auth.check(&with("right"), &peer(false, false)).unwrap());
-        assert_eq!(
-            auth.check(&with("wrong"), &peer(true, true))
-                .unwrap_err()
-                .code(),
-            tonic::Code::Unauthenticated
-        );
-        let missing = auth
-            .check(&MetadataMap::new(), &peer(true, true))
-            .unwrap_err();
+        assert_eq!(auth.check(&with("wrong"), &peer(true, true)).unwrap_err().code(), tonic::Code::Unauthenticated);
+        let missing = auth.check(&MetadataMap::new(), &peer(true, true)).unwrap_err();
         assert_eq!(missing.code(), tonic::Code::Unauthenticated);
     }
 
@@ -169,42 +140,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         std::fs::write(&path, "first\n").unwrap();
-        let auth = StreamAuth {
-            token: Token::File(path.clone()),
-            allow_insecure: false,
-        };
+        let auth = StreamAuth { token: Token::File(path.clone()), allow_insecure: false };
         assert!(auth.check(&with("first"), &peer(true, false)).unwrap());
         std::fs::write(&path, "second\n").unwrap();
         assert!(auth.check(&with("second"), &peer(true, false)).unwrap());
         assert!(auth.check(&with("first"), &peer(true, false)).is_err());
         std::fs::write(&path, "").unwrap();
-        assert!(
-            auth.check(&with(""), &peer(true, false)).is_err(),
-            "an empty file opens nothing"
-        );
+        assert!(auth.check(&with(""), &peer(true, false)).is_err(), "an empty file opens nothing");
     }
 
     #[test]
     fn literal_secrets_need_encryption_and_proof() {
-        let auth = StreamAuth {
-            token: Token::None,
-            allow_insecure: false,
-        };
+        let auth = StreamAuth { token: Token::None, allow_insecure: false };
         assert_eq!(auth.withhold_secrets(true, true), None);
-        assert!(
-            auth.withhold_secrets(true, false)
-                .unwrap()
-                .contains("did not prove")
-        );
-        assert!(
-            auth.withhold_secrets(false, true)
-                .unwrap()
-                .contains("not encrypted")
-        );
-        let open = StreamAuth {
-            token: Token::None,
-            allow_insecure: true,
-        };
+        assert!(auth.withhold_secrets(true, false).unwrap().contains("did not prove"));
+        assert!(auth.withhold_secrets(false, true).unwrap().contains("not encrypted"));
+        let open = StreamAuth { token: Token::None, allow_insecure: true };
         assert_eq!(open.withhold_secrets(false, false), None);
     }
 }

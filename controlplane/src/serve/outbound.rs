@@ -36,24 +36,13 @@ pub(crate) fn channel() -> (Outbound, Pulled) {
 impl Outbound {
     /// Queues a message; `false`: the peer does not read, or is gone.
     pub(crate) fn send(&self, message: Message) -> bool {
-        self.put(
-            Ok(FromControlPlane {
-                message: Some(message),
-            }),
-            None,
-        )
+        self.put(Ok(FromControlPlane { message: Some(message) }), None)
     }
 
     /// Queues a message; the receiver resolves once the transport has taken it and wants the next.
     pub(crate) fn send_tracked(&self, message: Message) -> Option<oneshot::Receiver<()>> {
         let (taken, receiver) = oneshot::channel();
-        self.put(
-            Ok(FromControlPlane {
-                message: Some(message),
-            }),
-            Some(taken),
-        )
-        .then_some(receiver)
+        self.put(Ok(FromControlPlane { message: Some(message) }), Some(taken)).then_some(receiver)
     }
 
     /// The last word; lost when the peer does not read.
@@ -66,11 +55,7 @@ impl Outbound {
         self.0.closed().await;
     }
 
-    fn put(
-        &self,
-        message: Result<FromControlPlane, Status>,
-        taken: Option<oneshot::Sender<()>>,
-    ) -> bool {
+    fn put(&self, message: Result<FromControlPlane, Status>, taken: Option<oneshot::Sender<()>>) -> bool {
         self.0.try_send(Item { message, taken }).is_ok()
     }
 }

@@ -24,12 +24,7 @@ struct Local {
 
 impl Retry {
     pub(crate) fn new(first: Duration, most: Duration) -> Retry {
-        Retry {
-            first,
-            most,
-            unsupported: None,
-            local: None,
-        }
+        Retry { first, most, unsupported: None, local: None }
     }
 
     /// A new Hello: a new chance.
@@ -49,11 +44,7 @@ impl Retry {
             Some(local) if local.hash == hash => (local.pause * 2).min(self.most),
             _ => self.first,
         };
-        self.local = Some(Local {
-            hash,
-            pause,
-            due: now + pause,
-        });
+        self.local = Some(Local { hash, pause, due: now + pause });
     }
 
     pub(crate) fn accepted(&mut self) {
@@ -62,11 +53,7 @@ impl Retry {
 
     /// Whether this content may be sent at `now`.
     pub(crate) fn allows(&self, hash: Hash, now: Instant) -> bool {
-        self.unsupported != Some(hash)
-            && self
-                .local
-                .as_ref()
-                .is_none_or(|l| l.hash != hash || now >= l.due)
+        self.unsupported != Some(hash) && self.local.as_ref().is_none_or(|l| l.hash != hash || now >= l.due)
     }
 
     /// When to look again.
@@ -84,10 +71,7 @@ mod tests {
 
     #[test]
     fn unsupported_content_is_not_sent_again_until_a_hello() {
-        let (mut retry, now) = (
-            Retry::new(Duration::from_secs(5), Duration::from_secs(300)),
-            Instant::now(),
-        );
+        let (mut retry, now) = (Retry::new(Duration::from_secs(5), Duration::from_secs(300)), Instant::now());
         retry.unsupported(A);
         assert!(!retry.allows(A, now + Duration::from_secs(100_000)));
         assert!(retry.allows(B, now));
@@ -98,10 +82,7 @@ mod tests {
 
     #[test]
     fn local_trouble_is_retried_with_doubling_pauses() {
-        let (mut retry, mut now) = (
-            Retry::new(Duration::from_secs(5), Duration::from_secs(300)),
-            Instant::now(),
-        );
+        let (mut retry, mut now) = (Retry::new(Duration::from_secs(5), Duration::from_secs(300)), Instant::now());
         let mut pauses = Vec::new();
         for _ in 0..9 {
             retry.local(A, now);

@@ -109,11 +109,7 @@ impl Subscriber {
     }
 
     /// Until either side goes.
-    pub(crate) async fn run(
-        mut self,
-        messages: Streaming<FromDataPlane>,
-        commands: mpsc::Receiver<Command>,
-    ) {
+    pub(crate) async fn run(mut self, messages: Streaming<FromDataPlane>, commands: mpsc::Receiver<Command>) {
         let end = self.follow(Inputs { messages, commands }).await;
         match end {
             Ok(()) => debug!(node = self.node, "a data plane left"),
@@ -132,11 +128,7 @@ impl Subscriber {
         let mut beat = interval(times.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let patience = if self.greeted {
-                times.dead
-            } else {
-                times.hello
-            };
+            let patience = if self.greeted { times.dead } else { times.hello };
             let turns = self.shared.turns();
             tokio::select! {
                 // In this order: what was said counts before the clock, so that a busy machine does not make a data
@@ -189,9 +181,7 @@ impl Subscriber {
         self.member.heard();
         match message.message {
             Some(from_data_plane::Message::Hello(said)) => self.hello(&said),
-            _ if !self.greeted => Err(Status::invalid_argument(
-                "the first message must be a Hello",
-            )),
+            _ if !self.greeted => Err(Status::invalid_argument("the first message must be a Hello")),
             Some(from_data_plane::Message::Ack(ack)) => self.acked(ack),
             Some(from_data_plane::Message::Nack(nack)) => self.nacked(nack),
             Some(from_data_plane::Message::Current(snapshot)) => self.handed_over(snapshot).await,
@@ -202,12 +192,7 @@ impl Subscriber {
 
     fn hello(&mut self, said: &control::Hello) -> Result<(), Status> {
         let identity = hello::identity(said).map_err(Status::invalid_argument)?;
-        let holds = said
-            .holds
-            .as_ref()
-            .map(hello::version)
-            .transpose()
-            .map_err(Status::invalid_argument)?;
+        let holds = said.holds.as_ref().map(hello::version).transpose().map_err(Status::invalid_argument)?;
         let source = match said.source.as_str() {
             source @ ("control_plane" | "state_dir" | "own_file") => source,
             _ => "",
@@ -247,17 +232,9 @@ impl Subscriber {
         let version = wire_version(ack.version)?;
         if self.pending == Some(version) {
             self.pending = None;
-            debug!(
-                node = self.node,
-                generation = version.generation,
-                "policy accepted"
-            );
+            debug!(node = self.node, generation = version.generation, "policy accepted");
         } else if self.told != Some(version) {
-            debug!(
-                node = self.node,
-                generation = version.generation,
-                "an ack for what was not sent is ignored"
-            );
+            debug!(node = self.node, generation = version.generation, "an ack for what was not sent is ignored");
             return Ok(());
         }
         self.held = Some(version);
@@ -271,17 +248,11 @@ impl Subscriber {
     fn nacked(&mut self, nack: control::Nack) -> Result<(), Status> {
         let class = match nack.class() {
             control::nack::Class::Local => NackClass::Local,
-            control::nack::Class::Unsupported | control::nack::Class::Unspecified => {
-                NackClass::Unsupported
-            }
+            control::nack::Class::Unsupported | control::nack::Class::Unspecified => NackClass::Unsupported,
         };
         let version = wire_version(nack.version)?;
         if self.pending != Some(version) {
-            debug!(
-                node = self.node,
-                generation = version.generation,
-                "a nack for what was not sent is ignored"
-            );
+            debug!(node = self.node, generation = version.generation, "a nack for what was not sent is ignored");
             return Ok(());
         }
         self.pending = None;
@@ -299,13 +270,7 @@ impl Subscriber {
             NackClass::Unsupported => self.retry.unsupported(version.hash),
             NackClass::Local => self.retry.local(version.hash, Instant::now()),
         }
-        self.member.nacked(Rejection {
-            version,
-            class,
-            reason,
-            path,
-            at: std::time::SystemTime::now(),
-        });
+        self.member.nacked(Rejection { version, class, reason, path, at: std::time::SystemTime::now() });
         self.push(None);
         Ok(())
     }
@@ -332,10 +297,7 @@ impl Subscriber {
             return;
         }
         if current.literal_secrets
-            && let Some(reason) = self
-                .shared
-                .auth
-                .withhold_secrets(self.peer.tls, self.authenticated)
+            && let Some(reason) = self.shared.auth.withhold_secrets(self.peer.tls, self.authenticated)
         {
             return self.say_waiting(reason);
         }
@@ -357,11 +319,7 @@ impl Subscriber {
             self.pending = Some(current.version);
             self.waiting = None;
             self.member.sent(current.version);
-            self.turn = Some(Turn {
-                _permit: permit,
-                taken,
-                until: Instant::now() + self.shared.times.send_turn,
-            });
+            self.turn = Some(Turn { _permit: permit, taken, until: Instant::now() + self.shared.times.send_turn });
         }
     }
 
@@ -369,9 +327,7 @@ impl Subscriber {
         if self.told == Some(version) {
             return;
         }
-        let message = control::Relabel {
-            version: Some(hello::to_wire(version)),
-        };
+        let message = control::Relabel { version: Some(hello::to_wire(version)) };
         if self.outbound.send(Message::Relabel(message)) {
             self.told = Some(version);
         }
@@ -382,9 +338,7 @@ impl Subscriber {
         if reason.is_empty() || self.waiting.as_deref() == Some(reason) {
             return;
         }
-        if self.outbound.send(Message::Waiting(control::Waiting {
-            reason: reason.to_owned(),
-        })) {
+        if self.outbound.send(Message::Waiting(control::Waiting { reason: reason.to_owned() })) {
             warn!(node = self.node, reason, "a data plane gets no policy");
             self.member.withheld(reason);
             self.waiting = Some(reason.to_owned());
@@ -393,50 +347,31 @@ impl Subscriber {
 
     fn tell_size(&self, size: Option<crate::fleet::Size>) {
         if let Some(size) = size.filter(|_| self.greeted) {
-            self.outbound.send(Message::Fleet(control::Fleet {
-                planes: size.planes,
-                workers: size.workers,
-            }));
+            self.outbound.send(Message::Fleet(control::Fleet { planes: size.planes, workers: size.workers }));
         }
     }
 
     fn ask_for_current(&mut self, answer: oneshot::Sender<Snapshot>) {
         // Not taken: the answer is dropped, and whoever asked turns to the next data plane.
-        if self
-            .outbound
-            .send(Message::SendCurrent(control::SendCurrent {}))
-        {
+        if self.outbound.send(Message::SendCurrent(control::SendCurrent {})) {
             self.handing_over = Some(answer);
         }
     }
 
     async fn handed_over(&mut self, wire: control::Snapshot) -> Result<(), Status> {
         let Some(answer) = self.handing_over.take() else {
-            return Err(Status::invalid_argument(
-                "a policy was handed over that nobody asked for",
-            ));
+            return Err(Status::invalid_argument("a policy was handed over that nobody asked for"));
         };
         let version = wire_version(wire.version)?;
         let unpacked = tokio::task::spawn_blocking(move || {
-            let plain =
-                envelope::unpack(&wire.gzip, wire.plain_size, BOUNDS).map_err(|e| e.to_string())?;
-            if Hash::of(&plain) == version.hash {
-                Ok(plain)
-            } else {
-                Err("its hash is wrong".to_owned())
-            }
+            let plain = envelope::unpack(&wire.gzip, wire.plain_size, BOUNDS).map_err(|e| e.to_string())?;
+            if Hash::of(&plain) == version.hash { Ok(plain) } else { Err("its hash is wrong".to_owned()) }
         })
         .await
         .unwrap_or_else(|error| Err(error.to_string()));
         match unpacked {
-            Ok(plain) => drop(answer.send(Snapshot {
-                version,
-                bytes: plain.into(),
-            })),
-            Err(error) => warn!(
-                node = self.node,
-                error, "a data plane handed over a damaged policy"
-            ),
+            Ok(plain) => drop(answer.send(Snapshot { version, bytes: plain.into() })),
+            Err(error) => warn!(node = self.node, error, "a data plane handed over a damaged policy"),
         }
         Ok(())
     }

@@ -10,9 +10,7 @@ use serde_json::Value;
 
 pub async fn send(address: SocketAddr, method: &str, path: &str, body: &str) -> Response<Bytes> {
     let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp))
-        .await
-        .unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await.unwrap();
     tokio::spawn(connection);
     let request = Request::builder()
         .method(method)
@@ -35,7 +33,7 @@ pub async fn post(address: SocketAddr, path: &str, body: &str) -> (u16, Value) {
 }
 
 fn json(response: Response<Bytes>) -> (u16, Value) {
-    let value = serde_json::from_slice(response.body())
-        .unwrap_or_else(|error| panic!("{error}: {:?}", response.body()));
+    let value =
+        serde_json::from_slice(response.body()).unwrap_or_else(|error| panic!("{error}: {:?}", response.body()));
     (response.status().as_u16(), value)
 }

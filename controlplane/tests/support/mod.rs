@@ -1,13 +1,7 @@
 //! A whole control plane on ports of its own, and data planes that are nothing but a gRPC client.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic
-)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod http;
 pub mod plane;
@@ -60,9 +54,7 @@ pub fn quick() -> Times {
 
 /// `limit` as the average of the default limit.
 pub fn policy(limit: u64) -> String {
-    format!(
-        "backend: {{ url: \"http://backend:8080\" }}\nrate_limit: {{ average: {limit}, burst: 5, period: 1m }}\n"
-    )
+    format!("backend: {{ url: \"http://backend:8080\" }}\nrate_limit: {{ average: {limit}, burst: 5, period: 1m }}\n")
 }
 
 /// Where a control plane lives: its files outlast its processes.
@@ -80,13 +72,7 @@ impl Home {
     pub fn new() -> Home {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("policy")).unwrap();
-        Home {
-            dir,
-            times: quick(),
-            extra: String::new(),
-            environment: Environment::new(),
-            keeps: true,
-        }
+        Home { dir, times: quick(), extra: String::new(), environment: Environment::new(), keeps: true }
     }
 
     pub fn with(limit: u64) -> Home {
@@ -112,20 +98,14 @@ impl Home {
 
     pub async fn start(&self) -> Running {
         edgequota_ops::tls::install_provider();
-        let state = if self.keeps {
-            self.state_dir().display().to_string()
-        } else {
-            String::new()
-        };
+        let state = if self.keeps { self.state_dir().display().to_string() } else { String::new() };
         let text = format!(
             "redis: {{ mode: embedded }}\nadmin: {{ address: \"127.0.0.1:0\" }}\ncontrol_plane:\n  listen: \
              \"127.0.0.1:0\"\n  policy_path: \"{}\"\n  state_dir: \"{state}\"\n{}",
             self.dir.path().join("policy").display(),
             self.extra,
         );
-        let settings = Document::parse("settings", &text)
-            .unwrap()
-            .settings(&Environment::new());
+        let settings = Document::parse("settings", &text).unwrap().settings(&Environment::new());
         let settings = Arc::new(settings.unwrap_or_else(|problems| panic!("{problems}")));
         let (_redis, redis) = watch::channel(Arc::new(settings.redis.clone()));
         let metrics = Metrics::new(1);
@@ -153,16 +133,7 @@ impl Home {
         let (poked, poke) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(bound.run(|poke| drop(poked.send(poke))));
         let poke = poke.await.expect("the watch starts");
-        Running {
-            grpc,
-            admin,
-            probes,
-            metrics,
-            counters,
-            shutdown,
-            poke,
-            task,
-        }
+        Running { grpc, admin, probes, metrics, counters, shutdown, poke, task }
     }
 }
 
@@ -181,10 +152,7 @@ pub struct Running {
 impl Running {
     pub async fn stop(self) {
         self.shutdown.advance(Stage::Draining);
-        tokio::time::timeout(Duration::from_secs(10), self.task)
-            .await
-            .expect("it stops")
-            .expect("it does not panic");
+        tokio::time::timeout(Duration::from_secs(10), self.task).await.expect("it stops").expect("it does not panic");
     }
 
     /// Gone without a word.
@@ -203,18 +171,12 @@ impl Running {
     }
 
     pub async fn average(&self, average: u64) -> serde_json::Value {
-        self.serving(|policy| policy["policy"]["rate_limit"]["average"] == average)
-            .await
+        self.serving(|policy| policy["policy"]["rate_limit"]["average"] == average).await
     }
 
     /// A value of `/metrics`, by the start of its line.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let text = self.metrics.render(false);
-        text.lines()
-            .find(|line| line.starts_with(name))?
-            .rsplit(' ')
-            .next()?
-            .parse()
-            .ok()
+        text.lines().find(|line| line.starts_with(name))?.rsplit(' ').next()?.parse().ok()
     }
 }

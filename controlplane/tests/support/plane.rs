@@ -5,8 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use edgequota_policy::{Hash, PolicySpec, Version};
 use edgequota_proto::{
     control::{
-        self, FromControlPlane, FromDataPlane, control_plane_client::ControlPlaneClient,
-        from_control_plane, from_data_plane::Message, nack::Class,
+        self, FromControlPlane, FromDataPlane, control_plane_client::ControlPlaneClient, from_control_plane,
+        from_data_plane::Message, nack::Class,
     },
     envelope::{self, Bounds},
 };
@@ -18,10 +18,7 @@ use tonic::{
 };
 
 pub type Said = from_control_plane::Message;
-const BOUNDS: Bounds = Bounds {
-    plain: 16 << 20,
-    compressed: 4 << 20,
-};
+const BOUNDS: Bounds = Bounds { plain: 16 << 20, compressed: 4 << 20 };
 
 /// A policy that is held: canonical bytes of the default limit's average.
 pub fn bytes(average: i64) -> Vec<u8> {
@@ -33,25 +30,16 @@ pub fn bytes(average: i64) -> Vec<u8> {
 }
 
 pub fn version(generation: u64, bytes: &[u8]) -> Version {
-    Version {
-        generation,
-        hash: Hash::of(bytes),
-    }
+    Version { generation, hash: Hash::of(bytes) }
 }
 
 pub fn to_wire(version: Version) -> control::Version {
-    control::Version {
-        generation: version.generation,
-        hash: version.hash.0.to_vec().into(),
-    }
+    control::Version { generation: version.generation, hash: version.hash.0.to_vec().into() }
 }
 
 fn from_wire(version: Option<control::Version>) -> Version {
     let version = version.expect("a version");
-    Version {
-        generation: version.generation,
-        hash: Hash(version.hash.as_ref().try_into().unwrap()),
-    }
+    Version { generation: version.generation, hash: Hash(version.hash.as_ref().try_into().unwrap()) }
 }
 
 /// A snapshot that came.
@@ -70,54 +58,32 @@ pub struct Plane {
 }
 
 pub async fn channel(address: SocketAddr) -> Channel {
-    Endpoint::from_shared(format!("http://{address}"))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap()
+    Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
 impl Plane {
     /// Subscribes and says hello.
     pub async fn join(address: SocketAddr, node: &str, holds: Option<(Version, &str)>) -> Plane {
-        let mut plane = Plane::silent(channel(address).await, node, None)
-            .await
-            .unwrap();
+        let mut plane = Plane::silent(channel(address).await, node, None).await.unwrap();
         plane.hello(holds).await;
         plane
     }
 
     /// Subscribes without a word.
-    pub async fn silent(
-        channel: Channel,
-        node: &str,
-        token: Option<&str>,
-    ) -> Result<Plane, Status> {
+    pub async fn silent(channel: Channel, node: &str, token: Option<&str>) -> Result<Plane, Status> {
         let (say, outgoing) = mpsc::channel(64);
         let mut request = Request::new(ReceiverStream::new(outgoing));
         if let Some(token) = token {
-            request
-                .metadata_mut()
-                .insert("authorization", format!("Bearer {token}").parse().unwrap());
+            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         }
         let mut client = ControlPlaneClient::new(channel).max_decoding_message_size(8 << 20);
         let heard = client.subscribe(request).await?.into_inner();
-        Ok(Plane {
-            node: node.to_owned(),
-            say,
-            heard,
-            snapshots: 0,
-        })
+        Ok(Plane { node: node.to_owned(), say, heard, snapshots: 0 })
     }
 
     pub async fn say(&self, message: Message) {
         // A stream that ended meanwhile shows when it is read.
-        let _ = self
-            .say
-            .send(FromDataPlane {
-                message: Some(message),
-            })
-            .await;
+        let _ = self.say.send(FromDataPlane { message: Some(message) }).await;
     }
 
     pub async fn hello(&mut self, holds: Option<(Version, &str)>) {
@@ -127,9 +93,7 @@ impl Plane {
             binary: "test".into(),
             workers: 2,
             holds: holds.map(|(version, _)| to_wire(version)),
-            source: holds
-                .map(|(_, source)| source.to_owned())
-                .unwrap_or_default(),
+            source: holds.map(|(_, source)| source.to_owned()).unwrap_or_default(),
             ..control::Hello::default()
         }))
         .await;
@@ -140,11 +104,7 @@ impl Plane {
         loop {
             let next = tokio::time::timeout(Duration::from_secs(10), self.heard.message()).await;
             let message = next.expect("something is said within 10 s")?;
-            match message
-                .ok_or_else(|| Status::ok("closed"))?
-                .message
-                .expect("a message")
-            {
+            match message.ok_or_else(|| Status::ok("closed"))?.message.expect("a message") {
                 Said::Heartbeat(_) => self.say(Message::Heartbeat(control::Heartbeat {})).await,
                 Said::Fleet(_) => {}
                 other => {
@@ -159,10 +119,7 @@ impl Plane {
     pub async fn next_quietly(&mut self) -> Result<Said, Status> {
         let next = tokio::time::timeout(Duration::from_secs(10), self.heard.message()).await;
         let message = next.expect("something is said within 10 s")?;
-        Ok(message
-            .ok_or_else(|| Status::ok("closed"))?
-            .message
-            .expect("a message"))
+        Ok(message.ok_or_else(|| Status::ok("closed"))?.message.expect("a message"))
     }
 
     /// What is said within `time`, heartbeats aside.
@@ -178,10 +135,7 @@ impl Plane {
     pub async fn fleet(&mut self) -> control::Fleet {
         loop {
             let next = tokio::time::timeout(Duration::from_secs(10), self.heard.message()).await;
-            let message = next
-                .expect("something is said within 10 s")
-                .unwrap()
-                .expect("a message");
+            let message = next.expect("something is said within 10 s").unwrap().expect("a message");
             if let Some(Said::Fleet(fleet)) = message.message {
                 return fleet;
             }
@@ -195,10 +149,7 @@ impl Plane {
                 let plain = envelope::unpack(&snapshot.gzip, snapshot.plain_size, BOUNDS).unwrap();
                 let version = from_wire(snapshot.version);
                 assert_eq!(Hash::of(&plain), version.hash);
-                Got {
-                    version,
-                    spec: PolicySpec::from_canonical(&plain).unwrap(),
-                }
+                Got { version, spec: PolicySpec::from_canonical(&plain).unwrap() }
             }
             other => panic!("a snapshot, not {other:?}"),
         }
@@ -212,10 +163,7 @@ impl Plane {
     }
 
     pub async fn ack(&self, version: Version) {
-        self.say(Message::Ack(control::Ack {
-            version: Some(to_wire(version)),
-        }))
-        .await;
+        self.say(Message::Ack(control::Ack { version: Some(to_wire(version)) })).await;
     }
 
     pub async fn nack(&self, version: Version, class: Class, reason: &str) {

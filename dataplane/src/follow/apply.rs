@@ -43,14 +43,16 @@ pub(super) enum Refused {
 
 /// Compiles canonical bytes; heavy.
 pub(super) fn prepare(snapshot: Snapshot) -> Result<Prepared, Refused> {
-    let unsupported = |problem: edgequota_policy::Problem| Refused::Unsupported { reason: problem.message, path: problem.path };
+    let unsupported =
+        |problem: edgequota_policy::Problem| Refused::Unsupported { reason: problem.message, path: problem.path };
     let spec = PolicySpec::from_canonical(&snapshot.bytes).map_err(unsupported)?;
     compile(&spec, snapshot)
 }
 
 /// Compiles a spec that is already parsed; heavy.
 pub(super) fn compile(spec: &PolicySpec, snapshot: Snapshot) -> Result<Prepared, Refused> {
-    let unsupported = |problem: edgequota_policy::Problem| Refused::Unsupported { reason: problem.message, path: problem.path };
+    let unsupported =
+        |problem: edgequota_policy::Problem| Refused::Unsupported { reason: problem.message, path: problem.path };
     // An enabled feature that is not there would silently not be enforced.
     if let Some(problem) = spec.not_built().into_iter().next() {
         return Err(unsupported(problem));
@@ -126,7 +128,9 @@ impl Applier {
     /// Reads the state directory and compiles what is there, without putting it in force: the Hello can then say what
     /// this process holds, and an equal hash costs no transfer.
     pub(super) async fn load_kept(&mut self) {
-        let Some(state) = self.state.clone() else { return };
+        let Some(state) = self.state.clone() else {
+            return;
+        };
         let loaded = tokio::task::spawn_blocking(move || match state.load() {
             Found::Nothing => Kept::Nothing,
             Found::Damaged(reason) => {
@@ -306,7 +310,9 @@ impl Saver {
         let task = tokio::spawn(async move {
             // Ends when the sender is gone and its last value was seen.
             while receiver.changed().await.is_ok() {
-                let Some(snapshot) = receiver.borrow_and_update().clone() else { continue };
+                let Some(snapshot) = receiver.borrow_and_update().clone() else {
+                    continue;
+                };
                 let state = state.clone();
                 let saved = tokio::task::spawn_blocking(move || state.save(&snapshot)).await;
                 if let Ok(Err(error)) = saved {

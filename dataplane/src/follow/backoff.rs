@@ -43,8 +43,9 @@ mod tests {
 
     #[test]
     fn a_fleet_spreads_over_the_whole_bound() {
-        let pauses: Vec<f64> =
-            (0..1000).map(|_| Backoff::new(Duration::from_secs(1), Duration::from_secs(1)).next().as_secs_f64()).collect();
+        let pauses: Vec<f64> = (0..1000)
+            .map(|_| Backoff::new(Duration::from_secs(1), Duration::from_secs(1)).next().as_secs_f64())
+            .collect();
         for tenth in 0..10 {
             let low = f64::from(tenth) / 10.0;
             assert!(pauses.iter().any(|p| (low..low + 0.1).contains(p)), "nobody comes back in tenth {tenth}");

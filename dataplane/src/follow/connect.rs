@@ -67,7 +67,8 @@ impl Connector {
         let port = uri.port_u16().unwrap_or(9091);
         let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let tls = if secure {
-            let name = if settings.tls.server_name.is_empty() { bare.clone() } else { settings.tls.server_name.clone() };
+            let name =
+                if settings.tls.server_name.is_empty() { bare.clone() } else { settings.tls.server_name.clone() };
             let name = ServerName::try_from(name).map_err(|_| bad())?;
             let mut material = settings.tls.clone();
             material.enabled = true;
@@ -101,9 +102,7 @@ impl Connector {
                 tcp.set_nodelay(true)?;
                 Ok::<_, std::io::Error>(TokioIo::new(match tls {
                     None => Io::Plain(tcp),
-                    Some((tls, name)) => {
-                        Io::Tls(Box::new(TlsConnector::from(tls.current()).connect(name, tcp).await?))
-                    }
+                    Some((tls, name)) => Io::Tls(Box::new(TlsConnector::from(tls.current()).connect(name, tcp).await?)),
                 }))
             }
         });

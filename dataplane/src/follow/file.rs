@@ -155,12 +155,7 @@ struct Checked {
     policy: Option<Prepared>,
 }
 
-fn check(
-    name: &str,
-    content: Content,
-    environment: &Environment,
-    in_force: Option<Hash>,
-) -> Result<Checked, Problems> {
+fn check(name: &str, content: Content, environment: &Environment, in_force: Option<Hash>) -> Result<Checked, Problems> {
     let document = match content.files.into_iter().next() {
         // At start a missing file means defaults and environment; later it means that it will come back.
         None if in_force.is_none() => Document::empty(name),

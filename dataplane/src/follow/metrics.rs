@@ -49,7 +49,8 @@ impl Measured {
                     .collect()
             }),
         );
-        let rejected = metrics.counter("edgequota_policy_rejected", "Policies that were refused; the one before stayed in force");
+        let rejected =
+            metrics.counter("edgequota_policy_rejected", "Policies that were refused; the one before stayed in force");
         Measured { start, confirmed, rejected }
     }
 

@@ -118,7 +118,9 @@ pub(super) async fn run(follower: &mut Follower, channel: Channel, fallback: &mu
 async fn prepared(
     preparing: &mut Option<(Version, JoinHandle<Result<Prepared, Refused>>)>,
 ) -> (Version, Result<Prepared, Refused>) {
-    let Some((version, task)) = preparing else { return std::future::pending().await };
+    let Some((version, task)) = preparing else {
+        return std::future::pending().await;
+    };
     let version = *version;
     let result = task.await;
     *preparing = None;
@@ -226,15 +228,21 @@ impl Session<'_> {
             Refused::Unsupported { path, .. } => (control::nack::Class::Unsupported, path.clone()),
             Refused::Local(_) | Refused::NotNewer { .. } => (control::nack::Class::Local, String::new()),
         };
-        let mut nack =
-            control::Nack { version: Some(to_wire(version)), reason: refused.to_string(), path, ..control::Nack::default() };
+        let mut nack = control::Nack {
+            version: Some(to_wire(version)),
+            reason: refused.to_string(),
+            path,
+            ..control::Nack::default()
+        };
         nack.set_class(class);
         self.say(Message::Nack(nack))
     }
 
     /// Hands what is held to a control plane that has lost its own.
     async fn hand_over(&mut self) -> Result<(), End> {
-        let Some(snapshot) = self.follower.applier.current() else { return Ok(()) };
+        let Some(snapshot) = self.follower.applier.current() else {
+            return Ok(());
+        };
         let open = !self.follower.connector.encrypted() && !self.follower.config.settings.allow_insecure;
         let packed = tokio::task::spawn_blocking(move || {
             if open && PolicySpec::from_canonical(&snapshot.bytes).is_ok_and(|spec| spec.has_literal_secrets()) {

@@ -38,6 +38,8 @@ const MAX_RESETS: usize = 20;
 /// A silent connection with open streams is asked whether it lives.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PONG_WITHIN: Duration = Duration::from_secs(15);
+/// How long an idle client has to take note of a GOAWAY before its connection is closed.
+const PART_WITHIN: Duration = Duration::from_secs(1);
 
 /// Streams that are open, and when the last one ended.
 #[derive(Debug)]
@@ -129,7 +131,7 @@ pub(crate) async fn serve(io: Rewound, client: Rc<Client>) {
                     None => {
                         parting = true;
                         connection.graceful_shutdown();
-                        deadline.set(Some(PONG_WITHIN));
+                        deadline.set(Some(PART_WITHIN));
                     }
                 }
             }

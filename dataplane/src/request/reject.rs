@@ -28,6 +28,8 @@ pub(crate) enum Reject {
     /// `server.request_timeout`.
     RequestTimeout,
     NotBuilt { why: String },
+    /// The request body paused or dripped for longer than `server.read_timeout`.
+    ClientSlow { why: String },
     /// The client broke its own request off; it will hardly read this.
     ClientBody { why: String },
 }
@@ -51,6 +53,7 @@ impl Reject {
         match self {
             Reject::BadRequest { why } => row(StatusCode::BAD_REQUEST, "bad_request", 3, why.clone()),
             Reject::ClientBody { why } => row(StatusCode::BAD_REQUEST, "bad_request", 3, why.clone()),
+            Reject::ClientSlow { why } => row(StatusCode::REQUEST_TIMEOUT, "request_timeout", 4, why.clone()),
             Reject::HeadersTooLarge { why } => row(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", 8, why.clone()),
             Reject::BodyTooLarge { most } => {
                 row(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", 8, format!("the request body is larger than the {most} bytes allowed"))
@@ -96,6 +99,7 @@ impl From<UpstreamError> for Reject {
             UpstreamError::Full { .. } => Reject::Overloaded { why: "the backend has all of its connections in use".into() },
             UpstreamError::Client(BodyError::TooLarge { most }) => Reject::BodyTooLarge { most },
             UpstreamError::Client(BodyError::RequestTimeout) => Reject::RequestTimeout,
+            UpstreamError::Client(BodyError::ClientSlow) => Reject::ClientSlow { why },
             UpstreamError::Client(_) => Reject::ClientBody { why },
         }
     }

@@ -108,7 +108,7 @@ async fn serve(
         let ends = {
             let mut all = all.lock().unwrap();
             all[slot].extend_from_slice(&piece[..n]);
-            all[slot].windows(4).filter(|w| w == b"\r\n\r\n").count()
+            ended_heads(&all[slot])
         };
         while answered < ends {
             answered += 1;
@@ -118,4 +118,10 @@ async fn serve(
             }
         }
     }
+}
+
+/// Blank lines, except those that end a chunked body.
+fn ended_heads(bytes: &[u8]) -> usize {
+    let ends = bytes.windows(4).enumerate().filter(|(_, w)| w == b"\r\n\r\n");
+    ends.filter(|(at, _)| !bytes[..*at].ends_with(b"\r\n0")).count()
 }
