@@ -24,6 +24,8 @@ use passthrough::PassThrough;
 
 /// Most subjects counted in the process while the store is away.
 const FALLBACK_SUBJECTS: usize = 65_536;
+/// Shares do not get smaller than for so many processes: times stay far from overflow.
+const LARGEST_FLEET: u64 = 10_000;
 
 /// What must outlive flaps of the store. Process-wide state.
 #[derive(Debug)]
@@ -86,7 +88,7 @@ impl Failover {
 /// The share of one of `fleet` processes: bucket and rate divided, at least one token of room. The rate is divided by
 /// a tick that is as many times longer, which is exact and stays within the bounds of the numbers.
 fn share(numbers: &Numbers, fleet: u64) -> Numbers {
-    let fleet = fleet.max(1);
+    let fleet = fleet.clamp(1, LARGEST_FLEET);
     Numbers { burst: (numbers.burst / fleet).max(1), tick_us: numbers.tick_us.saturating_mul(fleet), ..*numbers }
 }
 

@@ -43,6 +43,9 @@ use failure::Failure;
 use health::Problem;
 use request::Request;
 
+/// What the user of an ACL needs, all that is ever used but for `CLIENT SETNAME`, `CONFIG GET maxmemory-policy` and
+/// `INFO memory`, whose refusal costs a name and a warning. The second pattern is for limits other than the default one.
+pub const ACL_RULES: &str = "~rl:* ~{rl:* +evalsha +eval +time +hmget +exists +pttl +del +hset +pexpire +ping";
 /// Calls that may be unanswered on one connection; above it the failure policy answers. More than a primary
 /// answers within any sensible deadline.
 pub const MAX_IN_FLIGHT: u64 = 4096;
