@@ -48,23 +48,13 @@ pub struct Fields<'a> {
 impl Bucket {
     /// As many tokens as it holds, at `now_us`.
     pub fn full(numbers: &Numbers, now_us: u64) -> Bucket {
-        Bucket {
-            last_us: now_us,
-            tokens: numbers.burst,
-            frac: 0,
-            s: numbers.grains_per_token,
-        }
+        Bucket { last_us: now_us, tokens: numbers.burst, frac: 0, s: numbers.grains_per_token }
     }
 
     /// No token, refilling from `now_us`: what replaces a counter that cannot be read. (A full one would be an
     /// open gate for whoever can spoil counters.)
     pub fn empty(numbers: &Numbers, now_us: u64) -> Bucket {
-        Bucket {
-            last_us: now_us,
-            tokens: 0,
-            frac: 0,
-            s: numbers.grains_per_token,
-        }
+        Bucket { last_us: now_us, tokens: 0, frac: 0, s: numbers.grains_per_token }
     }
 
     /// Reads what a store holds; `None` when it is garbage. A fractional `tokens` was written by the Go original:
@@ -84,12 +74,7 @@ impl Bucket {
             }
             _ => 0.0,
         };
-        Some(Bucket {
-            last_us: grains(last),
-            tokens: grains(tokens),
-            frac: grains(frac),
-            s,
-        })
+        Some(Bucket { last_us: grains(last), tokens: grains(tokens), frac: grains(frac), s })
     }
 
     /// Brings the bucket under `numbers` (an edit may have changed them) and up to `now_us`.
@@ -100,22 +85,14 @@ impl Bucket {
         }
         let full = numbers.burst * self.s;
         // More tokens than the burst are possible after an edit.
-        let level = if self.tokens >= numbers.burst {
-            full
-        } else {
-            self.tokens * self.s + self.frac
-        };
+        let level = if self.tokens >= numbers.burst { full } else { self.tokens * self.s + self.frac };
         if now_us < self.last_us {
             let stepped = self.last_us - now_us > CLOCK_TOLERANCE_US;
             if stepped {
                 self.last_us = now_us;
             }
             self.set_level(level);
-            return if stepped {
-                ClockMove::Stepped
-            } else {
-                ClockMove::Usual
-            };
+            return if stepped { ClockMove::Stepped } else { ClockMove::Usual };
         }
         let ticks = (now_us - self.last_us) / numbers.tick_us;
         let ticks_to_full = (full - level).div_ceil(numbers.grains_per_tick);
@@ -176,10 +153,7 @@ pub fn time_to_full_us(numbers: &Numbers) -> u64 {
 
 /// A decimal number, not negative, below 2^53; the same texts that the script accepts.
 fn number(text: &str) -> Option<f64> {
-    let plain = !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
     let value = plain.then(|| text.parse::<f64>().ok()).flatten()?;
     (0.0..EXACT).contains(&value).then_some(value)
 }

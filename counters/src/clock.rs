@@ -15,9 +15,7 @@ impl Clock {
     pub fn monotonic() -> Clock {
         // Not from zero: a bucket may look back, and an hour is more than any test or tolerance needs.
         let start = Instant::now();
-        Clock(Arc::new(move || {
-            micros(start.elapsed() + Duration::from_secs(3600))
-        }))
+        Clock(Arc::new(move || micros(start.elapsed() + Duration::from_secs(3600))))
     }
 
     /// A clock of one's own (tests).

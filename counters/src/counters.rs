@@ -72,34 +72,16 @@ impl Counters {
     /// `redis` is watched: a change moves to new connections without a lost call; only a change between `embedded`
     /// and the rest needs a restart, and so does `pool_size`. Does no I/O yet.
     /// `node` names the connections (`CLIENT SETNAME`).
-    pub fn new(
-        redis: watch::Receiver<Arc<Redis>>,
-        metrics: &Metrics,
-        fleet: FleetSize,
-        node: &str,
-    ) -> Counters {
+    pub fn new(redis: watch::Receiver<Arc<Redis>>, metrics: &Metrics, fleet: FleetSize, node: &str) -> Counters {
         if redis.borrow().mode == RedisMode::Embedded {
-            let store = Arc::new(Embedded::new(
-                Clock::monotonic(),
-                CAPACITY,
-                Evict::FullFirst,
-            ));
+            let store = Arc::new(Embedded::new(Clock::monotonic(), CAPACITY, Evict::FullFirst));
             return Counters::embedded(store, metrics, fleet);
         }
         let counted = Arc::new(Counted::new(metrics));
         let stop = CancellationToken::new();
-        let primary = Arc::new(Primary::new(
-            redis,
-            Arc::clone(&counted),
-            node,
-            stop.clone(),
-        ));
+        let primary = Arc::new(Primary::new(redis, Arc::clone(&counted), node, stop.clone()));
         metrics::watch_redis(metrics, &primary);
-        Counters::with(
-            Store::Redis(primary, Arc::new(stop.drop_guard())),
-            counted,
-            fleet,
-        )
+        Counters::with(Store::Redis(primary, Arc::new(stop.drop_guard())), counted, fleet)
     }
 
     /// With an embedded store that already exists (demo: two data planes and the control plane share one). Of one
@@ -117,21 +99,12 @@ impl Counters {
 
     fn embedded(store: Arc<Embedded>, metrics: &Metrics, fleet: FleetSize) -> Counters {
         metrics::watch_embedded(metrics, &store);
-        Counters::with(
-            Store::Embedded(store),
-            Arc::new(Counted::new(metrics)),
-            fleet,
-        )
+        Counters::with(Store::Embedded(store), Arc::new(Counted::new(metrics)), fleet)
     }
 
     fn with(store: Store, counted: Arc<Counted>, fleet: FleetSize) -> Counters {
         let failover = Failover::new(Clock::monotonic());
-        Counters(Arc::new(Shared {
-            store,
-            failover,
-            counted,
-            fleet,
-        }))
+        Counters(Arc::new(Shared { store, failover, counted, fleet }))
     }
 
     /// For one worker (counted from 0); call inside that worker's runtime (connection tasks are spawned on it). At
@@ -146,10 +119,7 @@ impl Counters {
                 slot
             }
         };
-        Decider {
-            shared: Arc::clone(&self.0),
-            slot,
-        }
+        Decider { shared: Arc::clone(&self.0), slot }
     }
 
     /// For callers on any multi-thread runtime (admin API, control plane): `Send + Sync`. Call it inside that runtime.
@@ -161,10 +131,7 @@ impl Counters {
                 primary.spare()
             }
         };
-        Decider {
-            shared: Arc::clone(&self.0),
-            slot,
-        }
+        Decider { shared: Arc::clone(&self.0), slot }
     }
 
     /// `PING` answered within two seconds; the embedded store always answers.
@@ -201,11 +168,7 @@ impl Counters {
     /// `{"redis_errors","fallback_used","readonly_retries"}` now.
     pub fn stats(&self) -> (u64, u64, u64) {
         let counted = &self.0.counted;
-        (
-            counted.redis_errors.value(),
-            counted.fallback_used.value(),
-            counted.readonly_retries.value(),
-        )
+        (counted.redis_errors.value(), counted.fallback_used.value(), counted.readonly_retries.value())
     }
 }
 
@@ -218,9 +181,7 @@ pub struct Decider {
 
 impl fmt::Debug for Decider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decider")
-            .field("slot", &self.slot)
-            .finish_non_exhaustive()
+        f.debug_struct("Decider").field("slot", &self.slot).finish_non_exhaustive()
     }
 }
 
@@ -238,21 +199,13 @@ impl Decider {
 
     async fn decide(&self, asks: &[Ask], purpose: Purpose) -> Decision {
         if asks.is_empty() {
-            return Decision {
-                verdict: Verdict::Allowed(AllowedBy::NoLimit),
-                limits: Default::default(),
-            };
+            return Decision { verdict: Verdict::Allowed(AllowedBy::NoLimit), limits: Default::default() };
         }
-        if let Some(limit) = asks
-            .iter()
-            .position(|ask| ask.effective.blocked && ask.limit.mode == Mode::Enforce)
-        {
+        if let Some(limit) = asks.iter().position(|ask| ask.effective.blocked && ask.limit.mode == Mode::Enforce) {
             return blocked(asks, limit);
         }
         let answer = match &self.shared.store {
-            Store::Embedded(store) => {
-                plans::with_plan(asks, purpose, plans::counted, |plan| Ok(store.call(plan)))
-            }
+            Store::Embedded(store) => plans::with_plan(asks, purpose, plans::counted, |plan| Ok(store.call(plan))),
             Store::Redis(primary, _) => {
                 let call = plans::with_plan(asks, purpose, plans::counted, |plan| {
                     (!plan.is_empty()).then(|| primary.call(self.slot, plan))
@@ -270,25 +223,15 @@ impl Decider {
                 if purpose == Purpose::Spend {
                     self.shared.counted.fallback_used.inc();
                 }
-                self.shared
-                    .failover
-                    .decide(asks, purpose, self.shared.fleet.get())
+                self.shared.failover.decide(asks, purpose, self.shared.fleet.get())
             }
         }
     }
 }
 
 fn counted(asks: &[Ask], replies: &Replies) -> Decision {
-    let mut limits = asks
-        .iter()
-        .map(unknown)
-        .collect::<smallvec::SmallVec<[_; 2]>>();
-    let verdict = plans::apply(
-        asks,
-        &Chosen::of(asks, plans::counted),
-        replies,
-        &mut limits,
-    );
+    let mut limits = asks.iter().map(unknown).collect::<smallvec::SmallVec<[_; 2]>>();
+    let verdict = plans::apply(asks, &Chosen::of(asks, plans::counted), replies, &mut limits);
     for (state, ask) in limits.iter_mut().zip(asks) {
         if ask.effective.blocked {
             state.passed = Some(false);
@@ -298,13 +241,7 @@ fn counted(asks: &[Ask], replies: &Replies) -> Decision {
 }
 
 fn blocked(asks: &[Ask], limit: usize) -> Decision {
-    let mut limits = asks
-        .iter()
-        .map(unknown)
-        .collect::<smallvec::SmallVec<[_; 2]>>();
+    let mut limits = asks.iter().map(unknown).collect::<smallvec::SmallVec<[_; 2]>>();
     limits[limit].passed = Some(false);
-    Decision {
-        verdict: Verdict::Refused(Refusal::Blocked { limit }),
-        limits,
-    }
+    Decision { verdict: Verdict::Refused(Refusal::Blocked { limit }), limits }
 }

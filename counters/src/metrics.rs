@@ -57,10 +57,7 @@ impl Counted {
                 "edgequota_redis_errors",
                 "Calls and connects that Redis failed or did not answer in time.",
             ),
-            fallback_used: count(
-                "edgequota_fallback_used",
-                "Requests decided by a failure policy.",
-            ),
+            fallback_used: count("edgequota_fallback_used", "Requests decided by a failure policy."),
             readonly_retries: count(
                 "edgequota_redis_readonly_retries",
                 "Calls that met a Redis server which takes no writes.",
@@ -83,13 +80,7 @@ impl Counted {
 
 /// Gauges of a process that counts in Redis.
 pub(crate) fn watch_redis(metrics: &Metrics, primary: &Arc<Primary>) {
-    gauge(
-        metrics,
-        "edgequota_redis_healthy",
-        HEALTHY,
-        primary,
-        |primary| primary.healthy(),
-    );
+    gauge(metrics, "edgequota_redis_healthy", HEALTHY, primary, |primary| primary.healthy());
     gauge(
         metrics,
         "edgequota_redis_may_evict",

@@ -21,11 +21,7 @@ pub(crate) struct Chosen(SmallVec<[usize; 4]>);
 
 impl Chosen {
     pub(crate) fn of(asks: &[Ask], choose: impl Fn(&Ask) -> Option<Numbers>) -> Chosen {
-        Chosen(
-            (0..asks.len())
-                .filter(|i| choose(&asks[*i]).is_some())
-                .collect(),
-        )
+        Chosen((0..asks.len()).filter(|i| choose(&asks[*i]).is_some()).collect())
     }
 }
 
@@ -59,12 +55,7 @@ pub(crate) fn with_plan<R>(
 
 /// Fills in what the store told of the chosen asks. The verdict is `Allowed(Store)`, or names the enforced limit that
 /// waits longest.
-pub(crate) fn apply(
-    asks: &[Ask],
-    chosen: &Chosen,
-    replies: &Replies,
-    states: &mut [LimitState],
-) -> Verdict {
+pub(crate) fn apply(asks: &[Ask], chosen: &Chosen, replies: &Replies, states: &mut [LimitState]) -> Verdict {
     let mut longest: Option<(usize, Duration)> = None;
     for (&i, reply) in chosen.0.iter().zip(&replies.counters) {
         let retry_after = Duration::from_micros(reply.retry_us);

@@ -42,9 +42,6 @@ pub enum StoreError {
 impl StoreError {
     /// Was the store asked at all? (If not, it is no error of the store.)
     pub fn was_asked(&self) -> bool {
-        !matches!(
-            self,
-            StoreError::BreakerOpen | StoreError::NotConnected | StoreError::Busy
-        )
+        !matches!(self, StoreError::BreakerOpen | StoreError::NotConnected | StoreError::Busy)
     }
 }

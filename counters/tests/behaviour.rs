@@ -27,22 +27,10 @@ fn starts_full_empties_and_refills_at_its_rate() {
         assert_eq!(answer.granted, 0);
         assert_eq!(answer.counters[0].retry_us, SECOND / 2);
         assert_eq!(answer.counters[0].reset_us, 5 * SECOND / 2);
-        assert_eq!(
-            spend(store, START + SECOND / 2 - 1, &limit).granted,
-            0,
-            "one microsecond early"
-        );
-        assert_eq!(
-            spend(store, START + SECOND / 2, &limit).granted,
-            1,
-            "exactly when it said"
-        );
+        assert_eq!(spend(store, START + SECOND / 2 - 1, &limit).granted, 0, "one microsecond early");
+        assert_eq!(spend(store, START + SECOND / 2, &limit).granted, 1, "exactly when it said");
         assert_eq!(spend(store, START + SECOND / 2, &limit).granted, 0);
-        assert_eq!(
-            look(store, START + 60 * SECOND, &limit).counters[0].tokens,
-            5,
-            "never more than the burst"
-        );
+        assert_eq!(look(store, START + 60 * SECOND, &limit).counters[0].tokens, 5, "never more than the burst");
     });
 }
 
@@ -52,25 +40,11 @@ fn a_look_takes_nothing() {
         let limit = [("rl:edgequota:a", enforced(1, 3, SECOND))];
         for _ in 0..10 {
             let answer = look(store, START, &limit);
-            assert_eq!(
-                (
-                    answer.granted,
-                    answer.counters[0].tokens,
-                    answer.counters[0].reset_us
-                ),
-                (1, 3, 0)
-            );
+            assert_eq!((answer.granted, answer.counters[0].tokens, answer.counters[0].reset_us), (1, 3, 0));
         }
         spend(store, START, &limit);
         let answer = look(store, START, &limit);
-        assert_eq!(
-            (
-                answer.granted,
-                answer.counters[0].tokens,
-                answer.counters[0].reset_us
-            ),
-            (1, 2, SECOND)
-        );
+        assert_eq!((answer.granted, answer.counters[0].tokens, answer.counters[0].reset_us), (1, 2, SECOND));
     });
 }
 
@@ -83,15 +57,8 @@ fn several_limits_pass_together_or_not_at_all() {
         for _ in 0..5 {
             let answer = spend(store, START, &[large, small]);
             assert_eq!(answer.granted, 0);
-            assert_eq!(
-                (answer.counters[0].room, answer.counters[0].tokens),
-                (1, 9),
-                "the large one gives nothing"
-            );
-            assert_eq!(
-                (answer.counters[1].room, answer.counters[1].retry_us),
-                (0, 10 * SECOND)
-            );
+            assert_eq!((answer.counters[0].room, answer.counters[0].tokens), (1, 9), "the large one gives nothing");
+            assert_eq!((answer.counters[1].room, answer.counters[1].retry_us), (0, 10 * SECOND));
         }
         assert_eq!(look(store, START, &[large]).counters[0].tokens, 9);
     });
@@ -103,63 +70,28 @@ fn a_shadow_limit_never_refuses_and_counts_only_what_passes() {
         let real = ("rl:edgequota:a", enforced(1, 2, 10 * SECOND));
         let ghost = ("{rl:edgequota:a}:ghost", shadow(1, 1, 10 * SECOND));
         let answer = spend(store, START, &[real, ghost]);
-        assert_eq!(
-            (
-                answer.granted,
-                answer.counters[1].room,
-                answer.counters[1].tokens
-            ),
-            (1, 1, 0)
-        );
+        assert_eq!((answer.granted, answer.counters[1].room, answer.counters[1].tokens), (1, 1, 0));
         let answer = spend(store, START, &[real, ghost]);
-        assert_eq!(
-            (answer.granted, answer.counters[1].room),
-            (1, 0),
-            "an empty shadow limit refuses nobody"
-        );
+        assert_eq!((answer.granted, answer.counters[1].room), (1, 0), "an empty shadow limit refuses nobody");
         let later = START + 10 * SECOND;
         assert_eq!(look(store, later, &[ghost]).counters[0].tokens, 1);
         spend(store, later, &[real]);
         let answer = spend(store, later, &[real, ghost]);
         assert_eq!(answer.granted, 0);
-        assert_eq!(
-            answer.counters[1].tokens, 1,
-            "a refused request is not counted by a shadow limit"
-        );
-        assert_eq!(
-            spend(store, later, &[ghost]).granted,
-            1,
-            "shadow limits alone always pass"
-        );
+        assert_eq!(answer.counters[1].tokens, 1, "a refused request is not counted by a shadow limit");
+        assert_eq!(spend(store, later, &[ghost]).granted, 1, "shadow limits alone always pass");
     });
 }
 
 #[test]
 fn several_requests_in_one_call_get_what_there_is() {
     everywhere(|store| {
-        let counters = [(
-            "rl:edgequota:a",
-            Counter {
-                cost: 3,
-                ..enforced(1, 10, SECOND)
-            },
-        )];
+        let counters = [("rl:edgequota:a", Counter { cost: 3, ..enforced(1, 10, SECOND) })];
         let mut many: Plan = plan(Purpose::Spend, &counters);
         many.n = 5;
         let answer = store.call(&many, START);
-        assert_eq!(
-            (
-                answer.granted,
-                answer.counters[0].room,
-                answer.counters[0].tokens
-            ),
-            (3, 3, 1)
-        );
-        assert_eq!(
-            answer.counters[0].retry_us,
-            2 * SECOND,
-            "until three tokens are there"
-        );
+        assert_eq!((answer.granted, answer.counters[0].room, answer.counters[0].tokens), (3, 3, 1));
+        assert_eq!(answer.counters[0].retry_us, 2 * SECOND, "until three tokens are there");
     });
 }
 
@@ -171,16 +103,8 @@ fn a_clock_that_went_back_a_little_is_waited_for() {
         spend(store, START, &limit);
         let answer = spend(store, START - SECOND, &limit);
         assert_eq!((answer.granted, answer.clock_steps), (0, 0));
-        assert_eq!(
-            answer.counters[0].retry_us,
-            2 * SECOND,
-            "the difference lengthens the wait"
-        );
-        assert_eq!(
-            spend(store, START + SECOND - 1, &limit).granted,
-            0,
-            "and gives no credit"
-        );
+        assert_eq!(answer.counters[0].retry_us, 2 * SECOND, "the difference lengthens the wait");
+        assert_eq!(spend(store, START + SECOND - 1, &limit).granted, 0, "and gives no credit");
         assert_eq!(spend(store, START + SECOND, &limit).granted, 1);
     });
 }
@@ -193,21 +117,10 @@ fn a_clock_that_stepped_back_is_adopted_without_credit() {
         spend(store, START, &limit);
         let hour_ago = START - 3600 * SECOND;
         let answer = spend(store, hour_ago, &limit);
-        assert_eq!(
-            (
-                answer.granted,
-                answer.clock_steps,
-                answer.counters[0].tokens
-            ),
-            (0, 1, 0)
-        );
+        assert_eq!((answer.granted, answer.clock_steps, answer.counters[0].tokens), (0, 1, 0));
         assert_eq!(answer.counters[0].retry_us, SECOND);
         let answer = spend(store, hour_ago + SECOND, &limit);
-        assert_eq!(
-            (answer.granted, answer.clock_steps),
-            (1, 0),
-            "refills on the new time, stepped once"
-        );
+        assert_eq!((answer.granted, answer.clock_steps), (1, 0), "refills on the new time, stepped once");
     });
 }
 
@@ -218,15 +131,8 @@ fn an_edit_keeps_what_was_spent() {
         for _ in 0..8 {
             spend(store, START, &[(key, enforced(1, 10, SECOND))]);
         }
-        assert_eq!(
-            look(store, START, &[(key, enforced(7, 100, 3 * SECOND))]).counters[0].tokens,
-            2
-        );
-        assert_eq!(
-            look(store, START, &[(key, enforced(7, 1, 3 * SECOND))]).counters[0].tokens,
-            1,
-            "a smaller burst"
-        );
+        assert_eq!(look(store, START, &[(key, enforced(7, 100, 3 * SECOND))]).counters[0].tokens, 2);
+        assert_eq!(look(store, START, &[(key, enforced(7, 1, 3 * SECOND))]).counters[0].tokens, 1, "a smaller burst");
         let answer = spend(store, START, &[(key, enforced(7, 1, 3 * SECOND))]);
         assert_eq!(answer.counters[0].tokens, 0);
     });
@@ -262,11 +168,7 @@ fn long_ticks_give_no_credit_twice() {
         for _ in 0..5 {
             assert_eq!(spend(store, late + SECOND, &limit).granted, 1);
         }
-        assert_eq!(
-            spend(store, late + SECOND + SECOND / 5, &limit).granted,
-            0,
-            "0.2 s after the last token"
-        );
+        assert_eq!(spend(store, late + SECOND + SECOND / 5, &limit).granted, 0, "0.2 s after the last token");
         assert_eq!(spend(store, late + 2 * SECOND, &limit).granted, 1);
     });
 }

@@ -29,14 +29,7 @@ const SECOND: u64 = 1_000_000;
 fn store(capacity: usize, evict: Evict) -> (Embedded, Arc<AtomicU64>) {
     let now = Arc::new(AtomicU64::new(SECOND));
     let read = Arc::clone(&now);
-    (
-        Embedded::new(
-            Clock::custom(move || read.load(Ordering::Relaxed)),
-            capacity,
-            evict,
-        ),
-        now,
-    )
+    (Embedded::new(Clock::custom(move || read.load(Ordering::Relaxed)), capacity, evict), now)
 }
 
 #[test]
@@ -49,20 +42,12 @@ fn full_buckets_make_room_first() {
     // Thousands of subjects that come once, each full again a second later.
     for i in 0..20_000 {
         now.fetch_add(SECOND / 50, Ordering::Relaxed);
-        store.call(&plan(
-            Purpose::Spend,
-            &[(&format!("once-{i}"), enforced(1, 1, SECOND))],
-        ));
+        store.call(&plan(Purpose::Spend, &[(&format!("once-{i}"), enforced(1, 1, SECOND))]));
     }
     assert!(store.len() <= 6400);
     assert_eq!(store.evicted(), 0, "no counter in use was lost");
     for i in 0..200 {
-        assert_eq!(
-            store
-                .call(&plan(Purpose::Look, &[(&format!("long-{i}"), long)]))
-                .granted,
-            0
-        );
+        assert_eq!(store.call(&plan(Purpose::Look, &[(&format!("long-{i}"), long)])).granted, 0);
     }
 }
 
@@ -71,26 +56,16 @@ fn memory_follows_what_is_in_use() {
     let (store, now) = store(1 << 20, Evict::FullFirst);
     for i in 0..200_000 {
         now.fetch_add(SECOND / 100, Ordering::Relaxed);
-        store.call(&plan(
-            Purpose::Spend,
-            &[(&format!("once-{i}"), enforced(1, 1, SECOND))],
-        ));
+        store.call(&plan(Purpose::Spend, &[(&format!("once-{i}"), enforced(1, 1, SECOND))]));
     }
-    assert!(
-        store.len() < 64 * 64 * 2,
-        "a hundred are in use, {} are kept",
-        store.len()
-    );
+    assert!(store.len() < 64 * 64 * 2, "a hundred are in use, {} are kept", store.len());
 }
 
 #[test]
 fn it_stays_bounded_when_all_are_in_use() {
     let (store, _) = store(640, Evict::FullFirst);
     for i in 0..10_000 {
-        store.call(&plan(
-            Purpose::Spend,
-            &[(&format!("{i}"), enforced(1, 1, 3600 * SECOND))],
-        ));
+        store.call(&plan(Purpose::Spend, &[(&format!("{i}"), enforced(1, 1, 3600 * SECOND))]));
     }
     assert!(store.len() <= 640, "{}", store.len());
     assert!(store.evicted() >= 9000);
@@ -105,12 +80,7 @@ fn the_oldest_make_room_when_told_so() {
         store.call(&plan(Purpose::Spend, &[(&format!("{i}"), limit)]));
     }
     assert!(store.len() <= 6400);
-    let kept = |i: usize| {
-        store
-            .call(&plan(Purpose::Look, &[(&format!("{i}"), limit)]))
-            .granted
-            == 0
-    };
+    let kept = |i: usize| store.call(&plan(Purpose::Look, &[(&format!("{i}"), limit)])).granted == 0;
     assert!((19_000..20_000).all(kept), "the newest are kept");
     assert!((0..10_000).all(|i| !kept(i)), "the oldest are gone");
 }
@@ -125,32 +95,18 @@ fn threads_spend_exactly_what_there_is() {
             scope.spawn(move || {
                 for _ in 0..2000 {
                     // Two keys in either order: nobody waits for anybody in a circle.
-                    let mut counters = [
-                        ("a", enforced(1, 3000, 3600 * SECOND)),
-                        ("b", enforced(1, 5000, 3600 * SECOND)),
-                    ];
+                    let mut counters =
+                        [("a", enforced(1, 3000, 3600 * SECOND)), ("b", enforced(1, 5000, 3600 * SECOND))];
                     if thread % 2 == 0 {
                         counters.reverse();
                     }
-                    granted.fetch_add(
-                        store.call(&plan(Purpose::Spend, &counters)).granted,
-                        Ordering::Relaxed,
-                    );
+                    granted.fetch_add(store.call(&plan(Purpose::Spend, &counters)).granted, Ordering::Relaxed);
                 }
             });
         }
     });
     assert_eq!(granted.into_inner(), 3000);
-    assert_eq!(
-        store
-            .call(&plan(
-                Purpose::Look,
-                &[("b", enforced(1, 5000, 3600 * SECOND))]
-            ))
-            .counters[0]
-            .tokens,
-        2000
-    );
+    assert_eq!(store.call(&plan(Purpose::Look, &[("b", enforced(1, 5000, 3600 * SECOND))])).counters[0].tokens, 2000);
 }
 
 #[tokio::test]
@@ -164,10 +120,7 @@ async fn planes_of_one_process_share_it() {
     let asks = [ask(limit("default", 3, FailurePolicy::FailClosed), "acme")];
     assert!(by_store(&first.decider(0).spend(&asks).await.verdict));
     assert!(by_store(&second.decider(0).spend(&asks).await.verdict));
-    assert_eq!(
-        second.shared_decider().look(&asks).await.limits[0].remaining,
-        Some(1)
-    );
+    assert_eq!(second.shared_decider().look(&asks).await.limits[0].remaining, Some(1));
     assert!(by_store(&first.decider(3).spend(&asks).await.verdict));
     assert!(!by_store(&second.decider(9).spend(&asks).await.verdict));
     assert!(first.ping().await && first.healthy());

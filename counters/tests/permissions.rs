@@ -1,6 +1,6 @@
 //! ACLs: the one that the docs name suffices, and a missing rule is named.
 
-use edgequota_counters::{Refusal, Verdict};
+use edgequota_counters::{Refusal, Verdict, store::redis::ACL_RULES};
 use edgequota_policy::limit::FailurePolicy;
 use secrecy::SecretString;
 
@@ -11,11 +11,15 @@ use crate::support::{
     world::{World, by_store, settings},
 };
 
-/// What counting needs, and no more: as in docs/rate-limiting.md.
-const NEEDED: &[&str] = &[
-    "~rl:*", "~{rl:*", "+evalsha", "+eval", "+time", "+hmget", "+exists", "+pttl", "+del", "+hset",
-    "+pexpire", "+ping",
-];
+fn needed() -> Vec<&'static str> {
+    ACL_RULES.split(' ').collect()
+}
+
+fn needed_but(missing: &str) -> Vec<&'static str> {
+    let rules: Vec<&str> = needed().into_iter().filter(|rule| *rule != missing).collect();
+    assert_eq!(rules.len() + 1, needed().len(), "{missing} is one of the rules");
+    rules
+}
 
 fn strict(name: &'static str) -> Rule {
     limit(name, 1000, FailurePolicy::FailClosed)
@@ -32,12 +36,9 @@ async fn world_as(server: &RedisServer, rules: &[&str]) -> World {
 #[tokio::test]
 async fn the_documented_rules_suffice() {
     let server = RedisServer::start();
-    let world = world_as(&server, NEEDED).await;
+    let world = world_as(&server, &needed()).await;
     assert_eq!(world.counters.problem(), None);
-    let asks = [
-        ask(strict("default"), "acme"),
-        ask(strict("search"), "acme"),
-    ];
+    let asks = [ask(strict("default"), "acme"), ask(strict("search"), "acme")];
     assert!(by_store(&world.verdict(&asks).await));
     server.run(&["SCRIPT", "FLUSH"]);
     assert!(by_store(&world.verdict(&asks).await));
@@ -51,26 +52,13 @@ async fn the_documented_rules_suffice() {
 #[tokio::test]
 async fn each_missing_rule_is_named_at_the_start() {
     let server = RedisServer::start();
-    let commands: Vec<&str> = NEEDED
-        .iter()
-        .filter_map(|rule| rule.strip_prefix('+'))
-        .filter(|c| *c != "ping")
-        .collect();
+    let commands: Vec<&str> =
+        needed().iter().filter_map(|rule| rule.strip_prefix('+')).filter(|c| *c != "ping").collect();
     for missing in commands {
-        let rules: Vec<&str> = NEEDED
-            .iter()
-            .copied()
-            .filter(|rule| rule.strip_prefix('+') != Some(missing))
-            .collect();
+        let rules = needed_but(&format!("+{missing}"));
         let world = world_as(&server, &rules).await;
-        let problem = world
-            .counters
-            .problem()
-            .unwrap_or_else(|| panic!("nothing is said about {missing}"));
-        assert!(
-            problem.contains(&format!("+{missing} ")) || problem.contains(&format!("'{missing}'")),
-            "{problem}"
-        );
+        let problem = world.counters.problem().unwrap_or_else(|| panic!("nothing is said about {missing}"));
+        assert!(problem.contains(&format!("+{missing} ")) || problem.contains(&format!("'{missing}'")), "{problem}");
         assert!(world.metric("edgequota_redis_permission_errors_total") >= 1.0);
     }
 }
@@ -78,55 +66,29 @@ async fn each_missing_rule_is_named_at_the_start() {
 #[tokio::test]
 async fn a_call_without_permission_goes_by_failure_policy() {
     let server = RedisServer::start();
-    let rules: Vec<&str> = NEEDED
-        .iter()
-        .copied()
-        .filter(|rule| *rule != "+pexpire")
-        .collect();
+    let rules = needed_but("+pexpire");
     let world = world_as(&server, &rules).await;
     let closed = Verdict::Refused(Refusal::Unavailable { code: 503 });
-    assert_eq!(
-        world.verdict(&[ask(strict("default"), "acme")]).await,
-        closed
-    );
+    assert_eq!(world.verdict(&[ask(strict("default"), "acme")]).await, closed);
     assert!(world.counters.stats().0 > 0);
     // Keys outside the ACL's patterns, the commands all allowed.
-    let rules: Vec<&str> = NEEDED
-        .iter()
-        .copied()
-        .filter(|rule| *rule != "~{rl:*")
-        .collect();
+    let rules = needed_but("~{rl:*");
     let world = world_as(&server, &rules).await;
-    assert_eq!(
-        world.counters.problem(),
-        None,
-        "other limits may not be in use"
-    );
-    assert!(by_store(
-        &world.verdict(&[ask(strict("default"), "acme")]).await
-    ));
-    assert_eq!(
-        world.verdict(&[ask(strict("search"), "acme")]).await,
-        closed
-    );
+    assert_eq!(world.counters.problem(), None, "other limits may not be in use");
+    assert!(by_store(&world.verdict(&[ask(strict("default"), "acme")]).await));
+    assert_eq!(world.verdict(&[ask(strict("search"), "acme")]).await, closed);
     assert!(world.counters.problem().expect("named").contains("key"));
 }
 
 #[tokio::test]
 async fn a_rule_that_is_added_ends_the_problem() {
     let server = RedisServer::start();
-    let rules: Vec<&str> = NEEDED
-        .iter()
-        .copied()
-        .filter(|rule| *rule != "+hset")
-        .collect();
+    let rules = needed_but("+hset");
     let world = world_as(&server, &rules).await;
     assert!(world.counters.problem().is_some());
     server.run(&["ACL", "SETUSER", "edge", "+hset"]);
     eventually("the problem is over", || async {
-        assert!(by_store(
-            &world.verdict(&[ask(strict("default"), "acme")]).await
-        ));
+        assert!(by_store(&world.verdict(&[ask(strict("default"), "acme")]).await));
         world.counters.problem().is_none()
     })
     .await;
@@ -135,11 +97,7 @@ async fn a_rule_that_is_added_ends_the_problem() {
 #[tokio::test]
 async fn ping_may_be_forbidden() {
     let server = RedisServer::start();
-    let rules: Vec<&str> = NEEDED
-        .iter()
-        .copied()
-        .filter(|rule| *rule != "+ping")
-        .collect();
+    let rules = needed_but("+ping");
     let world = world_as(&server, &rules).await;
     assert!(world.counters.ping().await);
     let asks = [ask(strict("default"), "acme")];
@@ -152,24 +110,13 @@ async fn ping_may_be_forbidden() {
 
 #[tokio::test]
 async fn a_server_without_hello_is_spoken_to_in_the_old_protocol() {
-    let server =
-        RedisServer::start_with(&["--requirepass", "pass", "--rename-command", "HELLO", "\"\""]);
+    let server = RedisServer::start_with(&["--requirepass", "pass", "--rename-command", "HELLO", "\"\""]);
     let mut set = settings(&server);
     set.password = SecretString::from("pass");
     let world = World::new(set).await;
-    assert!(by_store(
-        &world.verdict(&[ask(strict("default"), "acme")]).await
-    ));
-    let clients: String = redis::cmd("CLIENT")
-        .arg("LIST")
-        .query(&mut server.client_with("pass"))
-        .expect("text");
-    assert!(
-        clients
-            .lines()
-            .any(|l| l.contains("name=edgequota-") && l.contains("resp=2")),
-        "{clients}"
-    );
+    assert!(by_store(&world.verdict(&[ask(strict("default"), "acme")]).await));
+    let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut server.client_with("pass")).expect("text");
+    assert!(clients.lines().any(|l| l.contains("name=edgequota-") && l.contains("resp=2")), "{clients}");
 }
 
 #[tokio::test]

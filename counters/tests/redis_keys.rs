@@ -16,9 +16,7 @@ fn spend(server: &RedisServer, counters: &[(&str, Counter)]) -> Replies {
     let mut command = redis::cmd("EVAL");
     command.arg(script::SOURCE);
     script::arguments(&plan, &mut command);
-    let value = command
-        .query(&mut server.client())
-        .expect("the script runs");
+    let value = command.query(&mut server.client()).expect("the script runs");
     script::parse(&value, plan.len()).expect("the script answers what it should")
 }
 
@@ -47,36 +45,18 @@ fn expiry_outlives_the_time_to_full_and_is_not_set_each_time() {
     let limit = [(KEY, enforced(10, 50, 2 * SECOND))];
     spend(&server, &limit);
     let ttl = server.int(&["PTTL", KEY]);
-    assert!(
-        (27_900..=30_800).contains(&ttl),
-        "2 need and at most a tenth more: {ttl}"
-    );
+    assert!((27_900..=30_800).contains(&ttl), "2 need and at most a tenth more: {ttl}");
     server.run(&["PEXPIRE", KEY, "14500"]);
     spend(&server, &limit);
     let ttl = server.int(&["PTTL", KEY]);
-    assert!(
-        (14_000..=14_500).contains(&ttl),
-        "more than need is left alone: {ttl}"
-    );
+    assert!((14_000..=14_500).contains(&ttl), "more than need is left alone: {ttl}");
     server.run(&["PEXPIRE", KEY, "13900"]);
     spend(&server, &limit);
-    assert!(
-        server.int(&["PTTL", KEY]) > 27_000,
-        "less than need is renewed"
-    );
+    assert!(server.int(&["PTTL", KEY]) > 27_000, "less than need is renewed");
     server.run(&["PERSIST", KEY]);
     spend(&server, &limit);
-    assert!(
-        server.int(&["PTTL", KEY]) > 27_000,
-        "a key without expiry gets one"
-    );
-    let longer = [(
-        KEY,
-        Counter {
-            min_ttl_ms: 3_600_000,
-            ..limit[0].1
-        },
-    )];
+    assert!(server.int(&["PTTL", KEY]) > 27_000, "a key without expiry gets one");
+    let longer = [(KEY, Counter { min_ttl_ms: 3_600_000, ..limit[0].1 })];
     spend(&server, &longer);
     assert!(server.int(&["PTTL", KEY]) >= 7_199_000, "min_ttl raises it");
 }
@@ -100,9 +80,7 @@ fn a_look_and_a_refusal_write_nothing() {
     let mut command = redis::cmd("EVAL");
     command.arg(script::SOURCE);
     script::arguments(&plan(Purpose::Look, &limit), &mut command);
-    command
-        .query::<redis::Value>(&mut server.client())
-        .expect("the script runs");
+    command.query::<redis::Value>(&mut server.client()).expect("the script runs");
     assert_eq!(server.int(&["EXISTS", KEY]), 0);
     spend(&server, &limit);
     let before = server.hash(KEY);
@@ -118,30 +96,13 @@ fn counters_of_the_original_go_on() {
     server.run(&["HSET", KEY, "last", &now, "tokens", "12.75"]);
     let limit = [(KEY, enforced(1, 50, 3600 * SECOND))];
     let answer = spend(&server, &limit);
-    assert_eq!(
-        (answer.granted, answer.counters[0].tokens, answer.corrupt),
-        (1, 11, 0)
-    );
+    assert_eq!((answer.granted, answer.counters[0].tokens, answer.corrupt), (1, 11, 0));
     assert!(server.int(&["PTTL", KEY]) > 0);
     server.run(&["HSET", KEY, "last", "1.76e+15", "tokens", "1.0"]);
     server.run(&["HDEL", KEY, "frac", "s"]);
-    assert_eq!(
-        spend(&server, &[(KEY, enforced(1, 1, 1461 * 86_400 * SECOND))]).counters[0].tokens,
-        0
-    );
+    assert_eq!(spend(&server, &[(KEY, enforced(1, 1, 1461 * 86_400 * SECOND))]).counters[0].tokens, 0);
     // A fraction that is left of another S is dropped.
-    server.run(&[
-        "HSET",
-        KEY,
-        "last",
-        &now_us(&server).to_string(),
-        "tokens",
-        "5",
-        "frac",
-        "9",
-        "s",
-        "10",
-    ]);
+    server.run(&["HSET", KEY, "last", &now_us(&server).to_string(), "tokens", "5", "frac", "9", "s", "10"]);
     assert_eq!(spend(&server, &limit).counters[0].tokens, 4);
     assert!(server.hash(KEY)["frac"].parse::<u64>().expect("whole") < 100_000);
 }
@@ -167,42 +128,9 @@ fn garbage_becomes_an_empty_bucket_that_refills() {
         vec!["HSET", KEY, "last", "1760000000000000", "tokens", ""],
         vec!["HSET", KEY, "last", "", "tokens", "10"],
         vec!["HSET", KEY, "last", "yesterday", "tokens", "10"],
-        vec![
-            "HSET",
-            KEY,
-            "last",
-            "1760000000000000",
-            "tokens",
-            "9",
-            "frac",
-            "x",
-            "s",
-            &s,
-        ],
-        vec![
-            "HSET",
-            KEY,
-            "last",
-            "1760000000000000",
-            "tokens",
-            "9",
-            "frac",
-            &s,
-            "s",
-            &s,
-        ],
-        vec![
-            "HSET",
-            KEY,
-            "last",
-            "1760000000000000",
-            "tokens",
-            "9",
-            "frac",
-            "0.5",
-            "s",
-            &s,
-        ],
+        vec!["HSET", KEY, "last", "1760000000000000", "tokens", "9", "frac", "x", "s", &s],
+        vec!["HSET", KEY, "last", "1760000000000000", "tokens", "9", "frac", &s, "s", &s],
+        vec!["HSET", KEY, "last", "1760000000000000", "tokens", "9", "frac", "0.5", "s", &s],
     ];
     for words in spoiled {
         store.server.run(&["DEL", KEY]);
@@ -210,18 +138,10 @@ fn garbage_becomes_an_empty_bucket_that_refills() {
         let looked = store.call(&plan(Purpose::Look, &limit), start);
         assert_eq!((looked.granted, looked.corrupt), (0, 1), "{words:?}");
         let answer = store.call(&plan(Purpose::Spend, &limit), start);
-        assert_eq!(
-            (answer.granted, answer.corrupt, answer.counters[0].tokens),
-            (0, 1, 0),
-            "{words:?}"
-        );
+        assert_eq!((answer.granted, answer.corrupt, answer.counters[0].tokens), (0, 1, 0), "{words:?}");
         assert_eq!(answer.counters[0].retry_us, SECOND, "{words:?}");
         let answer = store.call(&plan(Purpose::Spend, &limit), start + SECOND);
-        assert_eq!(
-            (answer.granted, answer.corrupt),
-            (1, 0),
-            "reported once, then refilled: {words:?}"
-        );
+        assert_eq!((answer.granted, answer.corrupt), (1, 0), "reported once, then refilled: {words:?}");
         assert!(store.server.int(&["PTTL", KEY]) > 0);
     }
 }
@@ -264,34 +184,19 @@ fn the_script_and_the_arithmetic_read_the_same_texts() {
         for field in ["last", "tokens", "frac", "s"] {
             store.server.run(&["DEL", KEY]);
             let last = start.to_string();
-            let mut hash = [
-                ("last", last.as_str()),
-                ("tokens", "5"),
-                ("frac", "9"),
-                ("s", s.as_str()),
-            ];
-            hash.iter_mut()
-                .filter(|(name, _)| *name == field)
-                .for_each(|(_, value)| *value = text);
+            let mut hash = [("last", last.as_str()), ("tokens", "5"), ("frac", "9"), ("s", s.as_str())];
+            hash.iter_mut().filter(|(name, _)| *name == field).for_each(|(_, value)| *value = text);
             for (name, value) in hash {
                 store.server.run(&["HSET", KEY, name, value]);
             }
-            let fields = Fields {
-                last: Some(hash[0].1),
-                tokens: Some(hash[1].1),
-                frac: Some(hash[2].1),
-                s: Some(hash[3].1),
-            };
+            let fields =
+                Fields { last: Some(hash[0].1), tokens: Some(hash[1].1), frac: Some(hash[2].1), s: Some(hash[3].1) };
             let answer = store.call(&plan(Purpose::Look, &[(KEY, counter)]), start);
             match Bucket::read(fields, &counter.numbers) {
                 None => assert_eq!(answer.corrupt, 1, "{field} = {text:?}"),
                 Some(mut bucket) => {
                     bucket.advance(&counter.numbers, start);
-                    assert_eq!(
-                        (answer.corrupt, answer.counters[0].tokens),
-                        (0, bucket.tokens),
-                        "{field} = {text:?}"
-                    );
+                    assert_eq!((answer.corrupt, answer.counters[0].tokens), (0, bucket.tokens), "{field} = {text:?}");
                     let reset = bucket.reset_after_us(&counter.numbers, start);
                     assert_eq!(answer.counters[0].reset_us, reset, "{field} = {text:?}");
                 }
@@ -304,15 +209,9 @@ fn the_script_and_the_arithmetic_read_the_same_texts() {
 fn one_spoiled_key_among_good_ones_spends_nothing_of_them() {
     let server = RedisServer::start();
     server.run(&["SET", "{rl:edgequota:acme}:b", "spoiled"]);
-    let counters = [
-        (KEY, enforced(1, 10, SECOND)),
-        ("{rl:edgequota:acme}:b", enforced(1, 10, 3600 * SECOND)),
-    ];
+    let counters = [(KEY, enforced(1, 10, SECOND)), ("{rl:edgequota:acme}:b", enforced(1, 10, 3600 * SECOND))];
     let answer = spend(&server, &counters);
-    assert_eq!(
-        (answer.granted, answer.corrupt, answer.counters[0].tokens),
-        (0, 1, 10)
-    );
+    assert_eq!((answer.granted, answer.corrupt, answer.counters[0].tokens), (0, 1, 10));
     assert_eq!(server.int(&["EXISTS", KEY]), 0);
     assert_eq!(server.hash("{rl:edgequota:acme}:b")["tokens"], "0");
 }

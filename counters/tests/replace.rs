@@ -35,10 +35,7 @@ struct Traffic {
 
 impl Traffic {
     fn start(world: &World, subject: &str) -> Traffic {
-        let (stop, done) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicUsize::new(0)),
-        );
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (decider, asks) = (world.decider.clone(), [ask(strict(1_000_000), subject)]);
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&done));
         let task = tokio::spawn(async move {
@@ -55,10 +52,7 @@ impl Traffic {
 
     async fn some(&self) {
         let before = self.done.load(Ordering::Relaxed);
-        eventually("traffic flows", || async {
-            self.done.load(Ordering::Relaxed) > before + 50
-        })
-        .await;
+        eventually("traffic flows", || async { self.done.load(Ordering::Relaxed) > before + 50 }).await;
     }
 
     async fn end(self) -> (usize, usize) {
@@ -74,14 +68,8 @@ async fn new_settings_move_to_a_new_server_without_a_lost_call() {
     let traffic = Traffic::start(&world, "acme");
     traffic.some().await;
     world.edit(|redis| redis.endpoints = vec![second.address()]);
-    eventually("the new server counts", || async {
-        second.int(&["EXISTS", "rl:edgequota:acme"]) == 1
-    })
-    .await;
-    eventually("the old connections end", || async {
-        client_ids(&first).is_empty()
-    })
-    .await;
+    eventually("the new server counts", || async { second.int(&["EXISTS", "rl:edgequota:acme"]) == 1 }).await;
+    eventually("the old connections end", || async { client_ids(&first).is_empty() }).await;
     traffic.some().await;
     let (all, lost) = traffic.end().await;
     assert_eq!(lost, 0, "of {all}");
@@ -93,10 +81,7 @@ async fn settings_that_lead_nowhere_keep_the_old_connection() {
     let world = World::with(&server).await;
     let traffic = Traffic::start(&world, "acme");
     world.edit(|redis| redis.endpoints = vec!["127.0.0.1:1".to_owned()]);
-    eventually("the new address was tried", || async {
-        world.counters.stats().0 > 0
-    })
-    .await;
+    eventually("the new address was tried", || async { world.counters.stats().0 > 0 }).await;
     traffic.some().await;
     let (all, lost) = traffic.end().await;
     assert_eq!(lost, 0, "of {all}");
@@ -111,10 +96,7 @@ async fn an_old_connection_is_watched_while_new_settings_lead_nowhere() {
     let asks = [ask(strict(1_000_000), "acme")];
     world.recovered(&asks[0]).await;
     world.edit(|redis| redis.endpoints = vec!["127.0.0.1:1".to_owned()]);
-    eventually("the new address was tried", || async {
-        world.counters.stats().0 > 0
-    })
-    .await;
+    eventually("the new address was tried", || async { world.counters.stats().0 > 0 }).await;
     server.freeze();
     futures_util::future::join_all((0..5).map(|_| world.decider.spend(&asks))).await;
     assert!(!world.counters.healthy());
@@ -130,16 +112,9 @@ async fn the_loss_of_one_connection_is_covered_by_another() {
     for _ in 0..5 {
         traffic.some().await;
         let ids = client_ids(&server);
-        let id = ids
-            .first()
-            .and_then(|id| id.strip_prefix("id="))
-            .expect("a connection")
-            .to_owned();
+        let id = ids.first().and_then(|id| id.strip_prefix("id=")).expect("a connection").to_owned();
         server.run(&["CLIENT", "KILL", "ID", &id]);
-        eventually("a new one is made", || async {
-            client_ids(&server).len() == ids.len()
-        })
-        .await;
+        eventually("a new one is made", || async { client_ids(&server).len() == ids.len() }).await;
     }
     let (all, lost) = traffic.end().await;
     assert_eq!(lost, 0, "of {all}");
@@ -171,19 +146,12 @@ async fn a_password_is_rotated_by_its_file() {
     let asks = [ask(strict(1000), "acme")];
     assert!(by_store(&world.verdict(&asks).await));
     let mut admin = server.client_with("first");
-    let mut run = |words: &[&str]| {
-        redis::cmd(words[0])
-            .arg(&words[1..])
-            .query::<redis::Value>(&mut admin)
-            .expect("done")
-    };
+    let mut run =
+        |words: &[&str]| redis::cmd(words[0]).arg(&words[1..]).query::<redis::Value>(&mut admin).expect("done");
     run(&["CONFIG", "SET", "requirepass", "second"]);
     std::fs::write(&file, "second\n").expect("written");
     run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    eventually("connected with the new password", || async {
-        by_store(&world.verdict(&asks).await)
-    })
-    .await;
+    eventually("connected with the new password", || async { by_store(&world.verdict(&asks).await) }).await;
     assert!(by_store(&world.verdict(&asks).await));
 }
 
@@ -198,15 +166,10 @@ async fn a_changed_password_file_alone_makes_new_connections() {
     let world = World::new(set).await;
     let mut admin = server.client_with("first");
     // Both are valid while the secret is rolled out.
-    let command = redis::cmd("ACL")
-        .arg(&["SETUSER", "default", ">second"])
-        .exec(&mut admin);
+    let command = redis::cmd("ACL").arg(&["SETUSER", "default", ">second"]).exec(&mut admin);
     command.expect("done");
     let mut ids = || {
-        let clients: String = redis::cmd("CLIENT")
-            .arg("LIST")
-            .query(&mut admin)
-            .expect("text");
+        let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut admin).expect("text");
         our_ids(&clients)
     };
     let before = ids();
@@ -229,10 +192,7 @@ async fn a_wrong_password_is_no_connection_and_is_not_shown() {
     set.password = SecretString::from("wr0ng-s3cret");
     let world = World::new(set).await;
     let verdict = world.verdict(&[ask(strict(5), "acme")]).await;
-    assert_eq!(
-        verdict,
-        Verdict::Refused(Refusal::Unavailable { code: 503 })
-    );
+    assert_eq!(verdict, Verdict::Refused(Refusal::Unavailable { code: 503 }));
     assert!(!format!("{:?}", world.counters).contains("wr0ng"));
     world.edit(|redis| redis.password = SecretString::from("right"));
     world.recovered(&ask(strict(5), "acme")).await;
@@ -245,10 +205,7 @@ async fn a_primary_that_became_a_replica_is_left_and_found_again() {
     let asks = [ask(strict(1000), "acme")];
     assert!(by_store(&world.verdict(&asks).await));
     server.run(&["REPLICAOF", "127.0.0.1", "1"]);
-    assert_eq!(
-        world.verdict(&asks).await,
-        Verdict::Refused(Refusal::Unavailable { code: 503 })
-    );
+    assert_eq!(world.verdict(&asks).await, Verdict::Refused(Refusal::Unavailable { code: 503 }));
     assert!(world.counters.stats().2 > 0, "readonly_retries");
     for _ in 0..200 {
         world.verdict(&asks).await;
@@ -257,15 +214,9 @@ async fn a_primary_that_became_a_replica_is_left_and_found_again() {
     for _ in 0..200 {
         world.verdict(&asks).await;
     }
-    assert!(
-        connections_received(&server) < connects + 20,
-        "no tight loop of connects"
-    );
+    assert!(connections_received(&server) < connects + 20, "no tight loop of connects");
     server.run(&["REPLICAOF", "NO", "ONE"]);
-    eventually("writable again", || async {
-        by_store(&world.verdict(&asks).await)
-    })
-    .await;
+    eventually("writable again", || async { by_store(&world.verdict(&asks).await) }).await;
 }
 
 #[tokio::test]
@@ -274,28 +225,19 @@ async fn a_replica_without_its_primary_is_left_too() {
     let world = World::with(&server).await;
     let asks = [ask(strict(1000), "acme")];
     server.run(&["REPLICAOF", "127.0.0.1", "1"]);
-    assert_eq!(
-        world.verdict(&asks).await,
-        Verdict::Refused(Refusal::Unavailable { code: 503 })
-    );
+    assert_eq!(world.verdict(&asks).await, Verdict::Refused(Refusal::Unavailable { code: 503 }));
     eventually("MASTERDOWN is noticed", || async {
         assert!(!by_store(&world.verdict(&asks).await));
         !world.counters.healthy()
     })
     .await;
     server.run(&["REPLICAOF", "NO", "ONE"]);
-    eventually("it counts again", || async {
-        by_store(&world.verdict(&asks).await)
-    })
-    .await;
+    eventually("it counts again", || async { by_store(&world.verdict(&asks).await) }).await;
 }
 
 fn connections_received(server: &RedisServer) -> u64 {
     let info: String = redis::from_redis_value(server.run(&["INFO", "stats"])).expect("text");
-    let line = info
-        .lines()
-        .find_map(|l| l.strip_prefix("total_connections_received:"))
-        .expect("a number");
+    let line = info.lines().find_map(|l| l.strip_prefix("total_connections_received:")).expect("a number");
     line.trim().parse().expect("a number")
 }
 
@@ -305,25 +247,15 @@ async fn connections_end_with_the_counting() {
     let world = World::with(&server).await;
     assert!(!client_ids(&server).is_empty());
     drop(world);
-    eventually("no connection is left", || async {
-        client_ids(&server).is_empty()
-    })
-    .await;
+    eventually("no connection is left", || async { client_ids(&server).is_empty() }).await;
 }
 
 #[test]
 fn a_worker_that_ends_leaves_its_requests_to_the_others() {
     let server = RedisServer::start();
-    let main = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let main = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let world = main.block_on(World::with(&server));
-    let worker = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let worker = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let decider = worker.block_on(async { world.counters.decider(1) });
     let asks = [ask(strict(100), "acme")];
     worker.block_on(async {

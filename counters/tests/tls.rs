@@ -12,25 +12,15 @@ use crate::support::{
 };
 
 fn openssl(folder: &Path, arguments: &str) {
-    let output = Command::new("openssl")
-        .current_dir(folder)
-        .args(arguments.split(' '))
-        .output();
+    let output = Command::new("openssl").current_dir(folder).args(arguments.split(' ')).output();
     let output = output.expect("openssl is installed (Debian: openssl)");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A CA, a server's certificate for the name `redis.test` only, and a client's.
 fn certificates(folder: &Path) {
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-    openssl(
-        folder,
-        &format!("req -x509 {key} -keyout ca.key -out ca.crt -subj /CN=ca"),
-    );
+    openssl(folder, &format!("req -x509 {key} -keyout ca.key -out ca.crt -subj /CN=ca"));
     for (name, san) in [("server", "DNS:redis.test"), ("client", "DNS:client.test")] {
         openssl(
             folder,
@@ -44,9 +34,7 @@ fn certificates(folder: &Path) {
 
 #[tokio::test]
 async fn certificates_are_checked_both_ways() {
-    rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .expect("first in this process");
+    rustls::crypto::aws_lc_rs::default_provider().install_default().expect("first in this process");
     let folder = tempfile::tempdir().expect("a folder");
     certificates(folder.path());
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
@@ -63,10 +51,7 @@ async fn certificates_are_checked_both_ways() {
         "--tls-ca-cert-file",
         &ca,
     ]);
-    let with = |tls: PeerTls| Redis {
-        tls,
-        ..settings(&server)
-    };
+    let with = |tls: PeerTls| Redis { tls, ..settings(&server) };
     let good = PeerTls {
         enabled: true,
         cert_file: path("client.crt"),
@@ -75,52 +60,21 @@ async fn certificates_are_checked_both_ways() {
         server_name: "redis.test".to_owned(),
         insecure_skip_verify: false,
     };
-    let asks = [ask(
-        limit("default", 100, FailurePolicy::FailClosed),
-        "acme",
-    )];
+    let asks = [ask(limit("default", 100, FailurePolicy::FailClosed), "acme")];
     let counts = async |tls: PeerTls| {
         let world = World::new(with(tls)).await;
         by_store(&world.verdict(&asks).await)
     };
     assert!(counts(good.clone()).await);
     assert!(
-        !counts(PeerTls {
-            server_name: String::new(),
-            ..good.clone()
-        })
-        .await,
+        !counts(PeerTls { server_name: String::new(), ..good.clone() }).await,
         "127.0.0.1 is not in the certificate"
     );
-    assert!(
-        !counts(PeerTls {
-            ca_file: String::new(),
-            ..good.clone()
-        })
-        .await,
-        "the CA is not the system's"
-    );
-    assert!(
-        !counts(PeerTls {
-            cert_file: String::new(),
-            ..good.clone()
-        })
-        .await,
-        "the server wants our certificate"
-    );
-    let trusting = PeerTls {
-        ca_file: String::new(),
-        server_name: String::new(),
-        insecure_skip_verify: true,
-        ..good.clone()
-    };
+    assert!(!counts(PeerTls { ca_file: String::new(), ..good.clone() }).await, "the CA is not the system's");
+    assert!(!counts(PeerTls { cert_file: String::new(), ..good.clone() }).await, "the server wants our certificate");
+    let trusting =
+        PeerTls { ca_file: String::new(), server_name: String::new(), insecure_skip_verify: true, ..good.clone() };
     assert!(counts(trusting).await);
     assert!(!counts(PeerTls::default()).await);
-    assert!(
-        !counts(PeerTls {
-            ca_file: path("missing"),
-            ..good
-        })
-        .await
-    );
+    assert!(!counts(PeerTls { ca_file: path("missing"), ..good }).await);
 }

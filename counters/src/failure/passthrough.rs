@@ -23,10 +23,7 @@ impl PassThrough {
         };
         match purpose {
             Purpose::Look => after(self.full_at_ns.load(Ordering::Relaxed)).is_some(),
-            Purpose::Spend => self
-                .full_at_ns
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, after)
-                .is_ok(),
+            Purpose::Spend => self.full_at_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after).is_ok(),
         }
     }
 }
@@ -39,9 +36,7 @@ mod tests {
     fn a_second_of_requests_at_once_and_the_rate_from_then_on() {
         let cap = PassThrough::default();
         let mut now_us = 5_000_000;
-        let burst = (0..100)
-            .filter(|_| cap.pass(10, now_us, Purpose::Spend))
-            .count();
+        let burst = (0..100).filter(|_| cap.pass(10, now_us, Purpose::Spend)).count();
         assert_eq!(burst, 10);
         assert!(!cap.pass(10, now_us, Purpose::Look));
         let mut passed = 0;

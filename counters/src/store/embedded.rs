@@ -52,9 +52,7 @@ impl Embedded {
         Embedded {
             clock,
             hasher: RandomState::new(),
-            shards: (0..SHARDS)
-                .map(|_| Mutex::new(Shard::new(capacity / SHARDS, evict)))
-                .collect(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(capacity / SHARDS, evict))).collect(),
             evicted: AtomicU64::new(0),
         }
     }
@@ -86,11 +84,7 @@ impl Embedded {
             if replies.granted.min(reply.room) == 0 && !stepped[i] {
                 continue;
             }
-            let kept = Kept {
-                bucket: buckets[i],
-                used_us: now_us,
-                full_at_us: now_us.saturating_add(reply.reset_us),
-            };
+            let kept = Kept { bucket: buckets[i], used_us: now_us, full_at_us: now_us.saturating_add(reply.reset_us) };
             if let Some(shard) = shard(&mut locked, *place) {
                 let evicted = shard.keep(key, kept, now_us);
                 self.evicted.fetch_add(evicted, Ordering::Relaxed);
@@ -101,10 +95,7 @@ impl Embedded {
 
     /// Counters that are kept now.
     pub fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len())
-            .sum()
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
     /// None is kept.
@@ -128,26 +119,10 @@ impl Embedded {
         wanted.sort_unstable();
         wanted.dedup();
         // A panic under the lock leaves whole entries only: the state stays good.
-        wanted
-            .into_iter()
-            .map(|i| {
-                (
-                    i,
-                    self.shards[i]
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner),
-                )
-            })
-            .collect()
+        wanted.into_iter().map(|i| (i, self.shards[i].lock().unwrap_or_else(PoisonError::into_inner))).collect()
     }
 }
 
-fn shard<'a>(
-    locked: &'a mut [(usize, MutexGuard<'_, Shard>)],
-    place: usize,
-) -> Option<&'a mut Shard> {
-    locked
-        .iter_mut()
-        .find(|(i, _)| *i == place)
-        .map(|(_, guard)| &mut **guard)
+fn shard<'a>(locked: &'a mut [(usize, MutexGuard<'_, Shard>)], place: usize) -> Option<&'a mut Shard> {
+    locked.iter_mut().find(|(i, _)| *i == place).map(|(_, guard)| &mut **guard)
 }

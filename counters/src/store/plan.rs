@@ -50,29 +50,19 @@ impl Plan {
     /// Nothing to ask yet, for one request. `keys` is a buffer to reuse; what it holds is discarded.
     pub fn new(purpose: Purpose, mut keys: String) -> Plan {
         keys.clear();
-        Plan {
-            purpose,
-            n: 1,
-            entries: SmallVec::new(),
-            keys,
-        }
+        Plan { purpose, n: 1, entries: SmallVec::new(), keys }
     }
 
     /// Adds a counter; `write_key` appends its key.
     pub fn push(&mut self, counter: Counter, write_key: impl FnOnce(&mut String)) {
         write_key(&mut self.keys);
-        self.entries.push(Entry {
-            counter,
-            key_end: self.keys.len(),
-        });
+        self.entries.push(Entry { counter, key_end: self.keys.len() });
     }
 
     /// Key and counter of each entry, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Counter)> {
         self.entries.iter().enumerate().map(|(i, entry)| {
-            let start = i
-                .checked_sub(1)
-                .map_or(0, |before| self.entries[before].key_end);
+            let start = i.checked_sub(1).map_or(0, |before| self.entries[before].key_end);
             (&self.keys[start..entry.key_end], &entry.counter)
         })
     }
@@ -128,12 +118,9 @@ pub fn lifetimes_ms(counter: &Counter) -> (u64, u64) {
     const LONGEST_MS: u64 = 20 * 366 * 86_400_000;
     let numbers = &counter.numbers;
     let full_us = crate::bucket::time_to_full_us(numbers);
-    let need = (full_us
-        .saturating_add(numbers.period_us)
-        .div_ceil(1000)
-        .saturating_add(2000))
-    .max(counter.min_ttl_ms)
-    .min(LONGEST_MS);
+    let need = (full_us.saturating_add(numbers.period_us).div_ceil(1000).saturating_add(2000))
+        .max(counter.min_ttl_ms)
+        .min(LONGEST_MS);
     (need, 2 * need + fastrand::u64(0..=need / 5))
 }
 
@@ -146,11 +133,7 @@ pub(crate) fn settle(plan: &Plan, buckets: &mut [Bucket], now_us: u64) -> Replie
             granted = granted.min(bucket.room(counter.cost, plan.n));
         }
     }
-    let mut replies = Replies {
-        granted,
-        now_us,
-        ..Replies::default()
-    };
+    let mut replies = Replies { granted, now_us, ..Replies::default() };
     for ((_, counter), bucket) in plan.iter().zip(buckets.iter_mut()) {
         let room = bucket.room(counter.cost, plan.n);
         if plan.purpose == Purpose::Spend {

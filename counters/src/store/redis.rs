@@ -43,6 +43,9 @@ use failure::Failure;
 use health::Problem;
 use request::Request;
 
+/// What the user of an ACL needs, all that is ever used but for `CLIENT SETNAME`, `CONFIG GET maxmemory-policy` and
+/// `INFO memory`, whose refusal costs a name and a warning. The second pattern is for limits other than the default one.
+pub const ACL_RULES: &str = "~rl:* ~{rl:* +evalsha +eval +time +hmget +exists +pttl +del +hset +pexpire +ping";
 /// Calls that may be unanswered on one connection; above it the failure policy answers. More than a primary
 /// answers within any sensible deadline.
 pub const MAX_IN_FLIGHT: u64 = 4096;
@@ -89,18 +92,13 @@ struct Slot {
 
 impl Slot {
     fn live(&self) -> Option<Arc<Connection>> {
-        self.connection
-            .load_full()
-            .filter(|connection| connection.is_live())
+        self.connection.load_full().filter(|connection| connection.is_live())
     }
 }
 
 impl fmt::Debug for Primary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Primary")
-            .field("slots", &self.slots.len())
-            .field("open", &self.open)
-            .finish_non_exhaustive()
+        f.debug_struct("Primary").field("slots", &self.slots.len()).field("open", &self.open).finish_non_exhaustive()
     }
 }
 
@@ -162,9 +160,7 @@ impl Primary {
         slot: usize,
         plan: &Plan,
     ) -> impl Future<Output = Result<Replies, StoreError>> + Send + use<'a> {
-        let ready = self
-            .pick(slot)
-            .map(|connection| (connection, Request::new(plan)));
+        let ready = self.pick(slot).map(|connection| (connection, Request::new(plan)));
         async move {
             let (connection, request) = ready?;
             let replies = self.run(slot, connection, &request).await;
@@ -204,9 +200,7 @@ impl Primary {
     pub(crate) async fn tried(self: &Arc<Self>) {
         self.ensure(self.spare());
         let mut tries = self.tries.subscribe();
-        let _ = tries
-            .wait_for(|tries| tries.begun > 0 && tries.ended >= tries.begun)
-            .await;
+        let _ = tries.wait_for(|tries| tries.begun > 0 && tries.ended >= tries.begun).await;
     }
 
     fn pick(&self, slot: usize) -> Result<Arc<Connection>, StoreError> {
@@ -221,25 +215,16 @@ impl Primary {
     }
 
     fn any_live(&self, first: usize) -> Option<Arc<Connection>> {
-        self.slots[first]
-            .live()
-            .or_else(|| self.slots.iter().find_map(Slot::live))
+        self.slots[first].live().or_else(|| self.slots.iter().find_map(Slot::live))
     }
 
     /// A live connection other than `not`, now or when one is made before `end`.
-    async fn next_live(
-        &self,
-        slot: usize,
-        not: Option<&Arc<Connection>>,
-        end: Instant,
-    ) -> Option<Arc<Connection>> {
+    async fn next_live(&self, slot: usize, not: Option<&Arc<Connection>>, end: Instant) -> Option<Arc<Connection>> {
         loop {
             let made = self.connected.notified();
             tokio::pin!(made);
             made.as_mut().enable();
-            let found = self
-                .any_live(slot)
-                .filter(|c| not.is_none_or(|not| !Arc::ptr_eq(c, not)));
+            let found = self.any_live(slot).filter(|c| not.is_none_or(|not| !Arc::ptr_eq(c, not)));
             if found.is_some() {
                 return found;
             }
@@ -247,12 +232,7 @@ impl Primary {
         }
     }
 
-    async fn run(
-        &self,
-        slot: usize,
-        connection: Arc<Connection>,
-        request: &Request,
-    ) -> Result<Replies, StoreError> {
+    async fn run(&self, slot: usize, connection: Arc<Connection>, request: &Request) -> Result<Replies, StoreError> {
         let end = Instant::now() + Duration::from_micros(self.deadline_us.load(Ordering::Relaxed));
         let mut connection = connection;
         let mut whole_script = None;
@@ -269,9 +249,7 @@ impl Primary {
             };
             match failure {
                 // Nothing was executed. `EVAL` loads the script and counts in one round trip.
-                Failure::NoScript if whole_script.is_none() => {
-                    whole_script = Some(request.with_source())
-                }
+                Failure::NoScript if whole_script.is_none() => whole_script = Some(request.with_source()),
                 // A debit may be sent twice (it can only cost more); the second try goes elsewhere.
                 Failure::Broken(_) | Failure::NotWritable(_) if !rerouted => {
                     if matches!(failure, Failure::NotWritable(_)) {
@@ -304,11 +282,7 @@ impl Primary {
     /// One command and its answer on this connection, without a deadline of its own.
     async fn exchange(&self, connection: &Connection, command: &Cmd) -> Result<Value, Failure> {
         let waiting = connection.send();
-        let answer = connection
-            .handle()
-            .send_packed_command(command)
-            .await
-            .and_then(Value::extract_error);
+        let answer = connection.handle().send_packed_command(command).await.and_then(Value::extract_error);
         let failure = match answer {
             Ok(value) => {
                 self.answered(connection, waiting);
@@ -342,11 +316,7 @@ impl Primary {
     }
 
     fn adopt(&self, settings: &Redis) {
-        let deadline = settings
-            .deadline
-            .non_zero()
-            .or(settings.read_timeout.non_zero())
-            .unwrap_or(LONG);
+        let deadline = settings.deadline.non_zero().or(settings.read_timeout.non_zero()).unwrap_or(LONG);
         self.deadline_us.store(micros(deadline), Ordering::Relaxed);
     }
 }

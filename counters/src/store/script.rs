@@ -31,16 +31,8 @@ pub fn arguments(plan: &Plan, command: &mut Cmd) {
     for (_, counter) in plan.iter() {
         let (need, ttl) = lifetimes_ms(counter);
         let numbers = &counter.numbers;
-        command
-            .arg(counter.cost)
-            .arg(numbers.burst)
-            .arg(numbers.grains_per_token)
-            .arg(numbers.grains_per_tick);
-        command
-            .arg(numbers.tick_us)
-            .arg(u8::from(counter.enforce))
-            .arg(need)
-            .arg(ttl);
+        command.arg(counter.cost).arg(numbers.burst).arg(numbers.grains_per_token).arg(numbers.grains_per_tick);
+        command.arg(numbers.tick_us).arg(u8::from(counter.enforce)).arg(need).arg(ttl);
     }
 }
 
@@ -49,12 +41,8 @@ pub fn arguments(plan: &Plan, command: &mut Cmd) {
 pub fn refused_command(message: &str) -> Option<&'static str> {
     let (_, rest) = message.rsplit_once("user_script:")?;
     let digits = rest.trim_start();
-    let end = digits
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(digits.len());
-    let line = SOURCE
-        .lines()
-        .nth(digits[..end].parse::<usize>().ok()?.checked_sub(1)?)?;
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    let line = SOURCE.lines().nth(digits[..end].parse::<usize>().ok()?.checked_sub(1)?)?;
     let (_, call) = line.split_once("redis.call('")?;
     call.split('\'').next()
 }
@@ -82,12 +70,7 @@ pub fn parse(value: &Value, counters: usize) -> Result<Replies, StoreError> {
         clock_steps: head[3],
         counters: rest
             .chunks_exact(PER_COUNTER)
-            .map(|c| CounterReply {
-                room: c[0],
-                tokens: c[1],
-                retry_us: c[2],
-                reset_us: c[3],
-            })
+            .map(|c| CounterReply { room: c[0], tokens: c[1], retry_us: c[2], reset_us: c[3] })
             .collect(),
     })
 }

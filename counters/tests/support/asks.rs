@@ -50,14 +50,14 @@ impl Rule {
         if self.name == "default" {
             spec["rate_limit"] = block;
         } else {
-            spec["routes"] = serde_json::json!([{ "name": self.name, "match": { "path_prefix": "/" }, "rate_limit": block }]);
+            spec["routes"] =
+                serde_json::json!([{ "name": self.name, "match": { "path_prefix": "/" }, "rate_limit": block }]);
         }
         if self.global_passthrough_rps > 0 {
             spec["rate_limit"]["global_passthrough_rps"] = self.global_passthrough_rps.into();
         }
         if !self.blocked.is_empty() {
-            spec["overrides"] =
-                serde_json::json!([{ "keys": self.blocked, "limit": self.name, "block": true }]);
+            spec["overrides"] = serde_json::json!([{ "keys": self.blocked, "limit": self.name, "block": true }]);
         }
         let spec: PolicySpec = serde_json::from_value(spec).expect("a policy spec");
         let policy = Policy::compile(&spec.resolved()).expect("a policy");
@@ -68,27 +68,14 @@ impl Rule {
 /// What `subject` asks of a limit.
 pub fn ask(rule: Rule, subject: &str) -> Ask {
     let limit = rule.compiled();
-    let subject = Subject {
-        raw: subject.to_owned(),
-        secret: false,
-    };
+    let subject = Subject { raw: subject.to_owned(), secret: false };
     let effective = limit.effective(&subject);
-    Ask {
-        limit,
-        subject,
-        effective,
-    }
+    Ask { limit, subject, effective }
 }
 
 /// The same, blocked by an override.
 pub fn blocked(rule: Rule, subject: &'static str) -> Ask {
-    let ask = ask(
-        Rule {
-            blocked: Box::leak(Box::new([subject])),
-            ..rule
-        },
-        subject,
-    );
+    let ask = ask(Rule { blocked: Box::leak(Box::new([subject])), ..rule }, subject);
     assert!(ask.effective.blocked);
     ask
 }

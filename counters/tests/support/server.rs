@@ -66,9 +66,7 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: &str) {
-        let status = Command::new("kill")
-            .args([signal, &self.child.id().to_string()])
-            .status();
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(status.expect("kill is installed").success());
     }
 
@@ -90,9 +88,7 @@ impl RedisServer {
     pub fn run(&self, words: &[&str]) -> redis::Value {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
-        command
-            .query(&mut self.client())
-            .expect("redis-server accepts the command")
+        command.query(&mut self.client()).expect("redis-server accepts the command")
     }
 
     /// Runs one command and reads an integer.
@@ -134,21 +130,14 @@ fn launch(port: u16, extra: &[String]) -> Option<Child> {
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no", "--logfile", ""])
         .args(["--dir", &std::env::temp_dir().to_string_lossy()])
-        .args(
-            extra
-                .iter()
-                .map(|arg| arg.replace("{port}", &port.to_string())),
-        )
+        .args(extra.iter().map(|arg| arg.replace("{port}", &port.to_string())))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("redis-server is installed (Debian: redis-server)");
     let mut log = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let ready = log
-        .by_ref()
-        .map_while(Result::ok)
-        .any(|line| line.contains("Ready to accept connections"));
+    let ready = log.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept connections"));
     if !ready {
         let _ = child.wait();
         return None;

@@ -35,11 +35,7 @@ pub struct Pure {
 
 impl Counts for Pure {
     fn call(&mut self, plan: &Plan, now_us: u64) -> Replies {
-        let mut replies = Replies {
-            granted: plan.n,
-            now_us,
-            ..Replies::default()
-        };
+        let mut replies = Replies { granted: plan.n, now_us, ..Replies::default() };
         let mut states = Vec::new();
         for (key, counter) in plan.iter() {
             let full = Bucket::full(&counter.numbers, now_us);
@@ -81,10 +77,7 @@ impl InProcess {
         let now_us = Arc::new(AtomicU64::new(0));
         let read = Arc::clone(&now_us);
         let clock = Clock::custom(move || read.load(Ordering::Relaxed));
-        InProcess {
-            store: Embedded::new(clock, 1 << 16, Evict::FullFirst),
-            now_us,
-        }
+        InProcess { store: Embedded::new(clock, 1 << 16, Evict::FullFirst), now_us }
     }
 }
 
@@ -108,24 +101,11 @@ impl Scripted {
         let connection = server.client();
         let lines: Vec<&str> = script::SOURCE
             .lines()
-            .map(|line| {
-                if line.starts_with(script::CLOCK_LINE) {
-                    "local now = tonumber(ARGV[#ARGV])"
-                } else {
-                    line
-                }
-            })
+            .map(|line| if line.starts_with(script::CLOCK_LINE) { "local now = tonumber(ARGV[#ARGV])" } else { line })
             .collect();
         let source = lines.join("\n");
-        assert!(
-            !source.contains("'TIME'"),
-            "the clock is read on that one line only"
-        );
-        Scripted {
-            server,
-            connection,
-            source,
-        }
+        assert!(!source.contains("'TIME'"), "the clock is read on that one line only");
+        Scripted { server, connection, source }
     }
 }
 
@@ -135,9 +115,7 @@ impl Counts for Scripted {
         command.arg(&self.source);
         script::arguments(plan, &mut command);
         command.arg(now_us);
-        let value: redis::Value = command
-            .query(&mut self.connection)
-            .expect("the script runs");
+        let value: redis::Value = command.query(&mut self.connection).expect("the script runs");
         script::parse(&value, plan.len()).expect("the script answers what it should")
     }
 }
@@ -151,26 +129,17 @@ pub fn everywhere(test: impl Fn(&mut dyn Counts)) {
 
 /// Numbers as a policy compiles them.
 pub fn numbers(average: u64, burst: u64, period_us: u64) -> Numbers {
-    Numbers::new(average, burst, Duration::from_micros(period_us))
-        .expect("numbers that can be counted")
+    Numbers::new(average, burst, Duration::from_micros(period_us)).expect("numbers that can be counted")
 }
 
 /// A counter of an enforced limit.
 pub fn enforced(average: u64, burst: u64, period_us: u64) -> Counter {
-    Counter {
-        cost: 1,
-        numbers: numbers(average, burst, period_us),
-        enforce: true,
-        min_ttl_ms: 0,
-    }
+    Counter { cost: 1, numbers: numbers(average, burst, period_us), enforce: true, min_ttl_ms: 0 }
 }
 
 /// A counter of a shadow limit.
 pub fn shadow(average: u64, burst: u64, period_us: u64) -> Counter {
-    Counter {
-        enforce: false,
-        ..enforced(average, burst, period_us)
-    }
+    Counter { enforce: false, ..enforced(average, burst, period_us) }
 }
 
 /// A plan for one request.

@@ -38,13 +38,7 @@ impl World {
         let counters = Counters::new(watched, &metrics, fleet.clone(), "test node");
         let decider = counters.decider(0);
         counters.tried().await;
-        World {
-            counters,
-            decider,
-            metrics,
-            fleet,
-            settings,
-        }
+        World { counters, decider, metrics, fleet, settings }
     }
 
     /// Connected.
@@ -55,8 +49,7 @@ impl World {
     }
 
     pub fn edit(&self, edit: impl FnOnce(&mut Redis)) {
-        self.settings
-            .send_modify(|settings| edit(Arc::make_mut(settings)));
+        self.settings.send_modify(|settings| edit(Arc::make_mut(settings)));
     }
 
     pub async fn verdict(&self, asks: &[Ask]) -> Verdict {
@@ -67,9 +60,7 @@ impl World {
     pub async fn recovered(&self, ask: &Ask) {
         eventually("the store decides again", || async {
             let looked = self.decider.look(std::slice::from_ref(ask)).await;
-            looked.limits[0].remaining.is_some()
-                && self.counters.healthy()
-                && by_store(&looked.verdict)
+            looked.limits[0].remaining.is_some() && self.counters.healthy() && by_store(&looked.verdict)
         })
         .await;
     }
@@ -77,11 +68,8 @@ impl World {
     /// The value of a metric on `/metrics`.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.metrics.render(false);
-        let line = text
-            .lines()
-            .find(|line| line.split([' ', '{']).next() == Some(name));
-        line.and_then(|line| line.rsplit(' ').next())
-            .map_or(0.0, |v| v.parse().expect("a number"))
+        let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name));
+        line.and_then(|line| line.rsplit(' ').next()).map_or(0.0, |v| v.parse().expect("a number"))
     }
 }
 

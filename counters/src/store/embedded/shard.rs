@@ -31,12 +31,7 @@ pub(super) struct Kept {
 impl Shard {
     pub(super) fn new(most: usize, evict: Evict) -> Shard {
         let most = most.max(LEAST);
-        Shard {
-            kept: HashMap::new(),
-            most,
-            tidy_at: SMALL.min(most),
-            evict,
-        }
+        Shard { kept: HashMap::new(), most, tidy_at: SMALL.min(most), evict }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Bucket> {
@@ -53,11 +48,7 @@ impl Shard {
             *place = kept;
             return 0;
         }
-        let evicted = if self.kept.len() >= self.tidy_at {
-            self.tidy(now_us)
-        } else {
-            0
-        };
+        let evicted = if self.kept.len() >= self.tidy_at { self.tidy(now_us) } else { 0 };
         self.kept.insert(key.into(), kept);
         evicted
     }
@@ -67,11 +58,7 @@ impl Shard {
     fn tidy(&mut self, now_us: u64) -> u64 {
         self.kept.retain(|_, kept| kept.full_at_us > now_us);
         let spare = (self.most / 32).max(1);
-        let evicted = if self.kept.len() + spare > self.most {
-            self.evict_tenth()
-        } else {
-            0
-        };
+        let evicted = if self.kept.len() + spare > self.most { self.evict_tenth() } else { 0 };
         self.tidy_at = (self.kept.len() * 2).clamp(SMALL.min(self.most), self.most);
         if self.kept.capacity() > self.tidy_at * 4 {
             self.kept.shrink_to(self.tidy_at);

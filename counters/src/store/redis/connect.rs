@@ -4,9 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use edgequota_config::settings::{Redis, RedisMode};
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind,
-    IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError,
-    ServerErrorKind, TlsCertificates,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
+    ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, ServerErrorKind, TlsCertificates,
     aio::{MultiplexedConnection, SendError},
     io::{AsyncDNSResolver, tcp::TcpSettings, tcp::socket2::TcpKeepalive},
 };
@@ -23,10 +22,7 @@ pub(super) enum ConnectError {
     #[error("redis.mode: a change to or from single needs a restart")]
     Mode,
     #[error("cannot read {setting}: {error}")]
-    File {
-        setting: &'static str,
-        error: std::io::Error,
-    },
+    File { setting: &'static str, error: std::io::Error },
     #[error("cannot connect to redis at {endpoint}: {message}")]
     Connect { endpoint: String, message: String },
     #[error("redis at {endpoint} cannot count now: {message}")]
@@ -51,28 +47,17 @@ pub(super) async fn password(settings: &Redis) -> Result<SecretString, ConnectEr
     }
     let text = tokio::fs::read_to_string(&settings.password_file)
         .await
-        .map_err(|error| ConnectError::File {
-            setting: "redis.password_file",
-            error,
-        })?;
+        .map_err(|error| ConnectError::File { setting: "redis.password_file", error })?;
     // Editors and `echo` end a file with a line feed that is no part of the secret.
     Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
 }
 
 /// Connects, authenticates, names the connection and counts once.
-pub(super) async fn connect(
-    settings: &Redis,
-    password: &SecretString,
-    node: &str,
-) -> Result<Made, ConnectError> {
+pub(super) async fn connect(settings: &Redis, password: &SecretString, node: &str) -> Result<Made, ConnectError> {
     if settings.mode != RedisMode::Single {
         return Err(ConnectError::Mode);
     }
-    let endpoint = settings
-        .endpoints
-        .first()
-        .map(String::as_str)
-        .unwrap_or_default();
+    let endpoint = settings.endpoints.first().map(String::as_str).unwrap_or_default();
     // What stands before an `@` may be a secret; it belongs elsewhere and is shown nowhere.
     let endpoint = endpoint.rsplit('@').next().unwrap_or_default().to_owned();
     let failed = |error: RedisError| ConnectError::Connect {
@@ -80,17 +65,14 @@ pub(super) async fn connect(
         message: without(&error.to_string(), password),
     };
     let fate = Arc::new(Fate::default());
-    let mut handle =
-        match open(settings, &endpoint, password, ProtocolVersion::RESP3, &fate).await? {
-            Ok(handle) => handle,
-            // `HELLO` refused or unknown is not the end: speak the old protocol.
-            Err(error) if is_hello_refused(&error) => {
-                open(settings, &endpoint, password, ProtocolVersion::RESP2, &fate)
-                    .await?
-                    .map_err(failed)?
-            }
-            Err(error) => return Err(failed(error)),
-        };
+    let mut handle = match open(settings, &endpoint, password, ProtocolVersion::RESP3, &fate).await? {
+        Ok(handle) => handle,
+        // `HELLO` refused or unknown is not the end: speak the old protocol.
+        Err(error) if is_hello_refused(&error) => {
+            open(settings, &endpoint, password, ProtocolVersion::RESP2, &fate).await?.map_err(failed)?
+        }
+        Err(error) => return Err(failed(error)),
+    };
     let patience = settings.dial_timeout.non_zero().unwrap_or(LONG);
     let setup = async {
         probe::name_connection(&mut handle, node).await;
@@ -99,24 +81,12 @@ pub(super) async fn connect(
         Ok::<_, Failure>((permission, eviction))
     };
     match timeout(patience, setup).await {
-        Ok(Ok((permission, eviction))) => Ok(Made {
-            handle,
-            fate,
-            endpoint,
-            permission,
-            eviction,
-        }),
+        Ok(Ok((permission, eviction))) => Ok(Made { handle, fate, endpoint, permission, eviction }),
         Ok(Err(failure)) => {
-            let message = without(
-                &crate::store::StoreError::from(failure).to_string(),
-                password,
-            );
+            let message = without(&crate::store::StoreError::from(failure).to_string(), password);
             Err(ConnectError::Probe { endpoint, message })
         }
-        Err(_) => Err(ConnectError::Probe {
-            endpoint,
-            message: "no answer within redis.dial_timeout".to_owned(),
-        }),
+        Err(_) => Err(ConnectError::Probe { endpoint, message: "no answer within redis.dial_timeout".to_owned() }),
     }
 }
 
@@ -127,8 +97,7 @@ async fn open(
     protocol: ProtocolVersion,
     fate: &Arc<Fate>,
 ) -> Result<Result<MultiplexedConnection, RedisError>, ConnectError> {
-    let (host, port) =
-        split_endpoint(endpoint).ok_or_else(|| ConnectError::Endpoint(endpoint.to_owned()))?;
+    let (host, port) = split_endpoint(endpoint).ok_or_else(|| ConnectError::Endpoint(endpoint.to_owned()))?;
     let mut config = AsyncConnectionConfig::new()
         .set_connection_timeout(settings.dial_timeout.non_zero())
         // Each call has its own deadline; a timer of the client's beside it would only cost.
@@ -147,40 +116,25 @@ async fn open(
     }
     let client = if settings.tls.enabled {
         let certificates = certificates(settings).await?;
-        let name = if settings.tls.server_name.is_empty() {
-            host
-        } else {
-            settings.tls.server_name.as_str()
-        };
+        let name = if settings.tls.server_name.is_empty() { host } else { settings.tls.server_name.as_str() };
         // The client checks the certificate against the name it was told to connect to, so that is the name to be
         // checked, and the address is found for the real host.
-        config = config.set_dns_resolver(Resolve {
-            host: host.to_owned(),
-        });
+        config = config.set_dns_resolver(Resolve { host: host.to_owned() });
         let address = ConnectionAddr::TcpTls {
             host: name.to_owned(),
             port,
             insecure: settings.tls.insecure_skip_verify,
             tls_params: None,
         };
-        information(settings, address, password, protocol)
-            .and_then(|info| Client::build_with_tls(info, certificates))
+        information(settings, address, password, protocol).and_then(|info| Client::build_with_tls(info, certificates))
     } else {
-        information(
-            settings,
-            ConnectionAddr::Tcp(host.to_owned(), port),
-            password,
-            protocol,
-        )
-        .and_then(Client::open)
+        information(settings, ConnectionAddr::Tcp(host.to_owned(), port), password, protocol).and_then(Client::open)
     };
     let client = match client {
         Ok(client) => client,
         Err(error) => return Ok(Err(error)),
     };
-    Ok(client
-        .get_multiplexed_async_connection_with_config(&config)
-        .await)
+    Ok(client.get_multiplexed_async_connection_with_config(&config).await)
 }
 
 fn information(
@@ -189,28 +143,20 @@ fn information(
     password: &SecretString,
     protocol: ProtocolVersion,
 ) -> Result<ConnectionInfo, RedisError> {
-    let mut login = RedisConnectionInfo::default()
-        .set_protocol(protocol)
-        .set_db(settings.db)
-        .set_skip_set_lib_name();
+    let mut login = RedisConnectionInfo::default().set_protocol(protocol).set_db(settings.db).set_skip_set_lib_name();
     if !settings.username.is_empty() {
         login = login.set_username(&settings.username);
     }
     if !password.expose_secret().is_empty() {
         login = login.set_password(password.expose_secret());
     }
-    let mut tcp = TcpSettings::default().set_nodelay(true).set_keepalive(
-        TcpKeepalive::new()
-            .with_time(Duration::from_secs(15))
-            .with_interval(Duration::from_secs(5)),
-    );
+    let mut tcp = TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5)));
     if let Some(patience) = settings.write_timeout.non_zero() {
         tcp = tcp.set_user_timeout(patience);
     }
-    Ok(address
-        .into_connection_info()?
-        .set_redis_settings(login)
-        .set_tcp_settings(tcp))
+    Ok(address.into_connection_info()?.set_redis_settings(login).set_tcp_settings(tcp))
 }
 
 async fn certificates(settings: &Redis) -> Result<TlsCertificates, ConnectError> {
@@ -227,16 +173,11 @@ async fn certificates(settings: &Redis) -> Result<TlsCertificates, ConnectError>
             client_key: read(&tls.key_file, "redis.tls.key_file").await?,
         })
     };
-    Ok(TlsCertificates {
-        client_tls,
-        root_cert,
-    })
+    Ok(TlsCertificates { client_tls, root_cert })
 }
 
 async fn read(path: &str, setting: &'static str) -> Result<Vec<u8>, ConnectError> {
-    tokio::fs::read(path)
-        .await
-        .map_err(|error| ConnectError::File { setting, error })
+    tokio::fs::read(path).await.map_err(|error| ConnectError::File { setting, error })
 }
 
 /// Finds the addresses of one host, whatever name is asked for.
@@ -251,14 +192,9 @@ impl AsyncDNSResolver for Resolve {
         port: u16,
     ) -> redis::RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((self.host.as_str(), port))
-                .await?
-                .collect();
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((self.host.as_str(), port)).await?.collect();
             if found.is_empty() {
-                return Err(RedisError::from((
-                    ErrorKind::InvalidClientConfig,
-                    "no address found for the host",
-                )));
+                return Err(RedisError::from((ErrorKind::InvalidClientConfig, "no address found for the host")));
             }
             Ok(Box::new(found.into_iter()) as Box<dyn Iterator<Item = SocketAddr> + Send>)
         })
@@ -267,33 +203,19 @@ impl AsyncDNSResolver for Resolve {
 
 /// `host:port`, `[v6]:port`, or a host with the usual port; a `redis://` before it is allowed.
 fn split_endpoint(endpoint: &str) -> Option<(&str, u16)> {
-    let rest = endpoint
-        .strip_prefix("redis://")
-        .or_else(|| endpoint.strip_prefix("rediss://"))
-        .unwrap_or(endpoint);
+    let rest = endpoint.strip_prefix("redis://").or_else(|| endpoint.strip_prefix("rediss://")).unwrap_or(endpoint);
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            (host, port.parse().ok()?)
-        }
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()?),
         _ => (rest, 6379),
     };
-    let host = host
-        .strip_prefix('[')
-        .and_then(|h| h.strip_suffix(']'))
-        .unwrap_or(host);
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     (!host.is_empty()).then_some((host, port))
 }
 
 fn is_hello_refused(error: &RedisError) -> bool {
-    let refused = matches!(
-        error.kind(),
-        ErrorKind::RESP3NotSupported | ErrorKind::Server(ServerErrorKind::NoPerm)
-    );
-    refused
-        || error
-            .detail()
-            .is_some_and(|detail| detail.starts_with("unknown command"))
+    let refused = matches!(error.kind(), ErrorKind::RESP3NotSupported | ErrorKind::Server(ServerErrorKind::NoPerm));
+    refused || error.detail().is_some_and(|detail| detail.starts_with("unknown command"))
 }
 
 /// A server that does not know a command repeats its arguments, the password among them.
@@ -327,8 +249,7 @@ mod tests {
 
     #[test]
     fn a_password_that_the_server_repeats_is_not_shown() {
-        let said =
-            "unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `s3cret`";
+        let said = "unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `s3cret`";
         assert!(!without(said, &"s3cret".into()).contains("s3cret"));
         assert_eq!(without(said, &"".into()), said);
     }

@@ -79,10 +79,7 @@ impl Connection {
     /// Counts a call that is about to be sent.
     pub(super) fn send(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting {
-            connection: self,
-            number: self.sent.fetch_add(1, Ordering::Relaxed) + 1,
-        }
+        Waiting { connection: self, number: self.sent.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 
     pub(super) fn answered(&self, waiting: Waiting<'_>, now_us: u64) {
@@ -92,9 +89,7 @@ impl Connection {
 
     /// Calls without an answer, those that nobody waits for any more included.
     pub(super) fn unanswered(&self) -> u64 {
-        self.sent
-            .load(Ordering::Relaxed)
-            .saturating_sub(self.answered.load(Ordering::Relaxed))
+        self.sent.load(Ordering::Relaxed).saturating_sub(self.answered.load(Ordering::Relaxed))
     }
 
     /// Callers that wait now.

@@ -28,9 +28,7 @@ impl Failure {
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::NoScript) => Failure::NoScript,
             ErrorKind::Server(ServerErrorKind::ReadOnly) => Failure::NotWritable(text),
-            ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => {
-                Failure::NotReady(text)
-            }
+            ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => Failure::NotReady(text),
             ErrorKind::Server(ServerErrorKind::NoPerm) => Failure::NoPermission(named(text)),
             // Inside a script the server wraps the code of the command that failed.
             _ if text.contains("NOPERM")
@@ -40,16 +38,11 @@ impl Failure {
                 Failure::NoPermission(named(text))
             }
             _ if text.contains("READONLY") => Failure::NotWritable(text),
-            _ if text.contains("MASTERDOWN")
-                || text.contains("LOADING")
-                || text.contains("NOAUTH") =>
-            {
+            _ if text.contains("MASTERDOWN") || text.contains("LOADING") || text.contains("NOAUTH") => {
                 Failure::NotReady(text)
             }
             ErrorKind::Io | ErrorKind::Parse => Failure::Broken(text),
-            _ if error.is_unrecoverable_error() || error.is_connection_dropped() => {
-                Failure::Broken(text)
-            }
+            _ if error.is_unrecoverable_error() || error.is_connection_dropped() => Failure::Broken(text),
             _ => Failure::Server(text),
         }
     }
@@ -85,10 +78,7 @@ fn short(text: &str) -> String {
     /// Longest message that is kept, in characters.
     const LONGEST: usize = 200;
     let text = text.split(", with args").next().unwrap_or_default();
-    text.chars()
-        .filter(|c| !c.is_control())
-        .take(LONGEST)
-        .collect()
+    text.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
 }
 
 #[cfg(test)]
@@ -99,11 +89,7 @@ mod tests {
     fn of(line: &str) -> Failure {
         let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes());
         let error = value.and_then(redis::Value::extract_error).map(drop);
-        Failure::of(
-            &error
-                .err()
-                .unwrap_or_else(|| (ErrorKind::Client, "no error").into()),
-        )
+        Failure::of(&error.err().unwrap_or_else(|| (ErrorKind::Client, "no error").into()))
     }
 
     #[test]
@@ -112,15 +98,12 @@ mod tests {
         let readonly = of("READONLY You can't write against a read only replica.");
         assert!(matches!(readonly, Failure::NotWritable(_)));
         // As older servers wrap what happens inside a script.
-        let wrapped = of(
-            "ERR Error running script (call to f_0): @user_script:90: @user_script: 90: -READONLY You can't",
-        );
+        let wrapped =
+            of("ERR Error running script (call to f_0): @user_script:90: @user_script: 90: -READONLY You can't");
         assert!(matches!(wrapped, Failure::NotWritable(_)));
-        for line in [
-            "LOADING Redis is loading",
-            "MASTERDOWN Link with MASTER is down",
-            "NOAUTH Authentication required.",
-        ] {
+        for line in
+            ["LOADING Redis is loading", "MASTERDOWN Link with MASTER is down", "NOAUTH Authentication required."]
+        {
             assert!(matches!(of(line), Failure::NotReady(_)), "{line}");
         }
         assert!(matches!(of("OOM command not allowed"), Failure::Server(_)));
@@ -131,22 +114,13 @@ mod tests {
     #[test]
     fn a_refused_command_is_named_whichever_way_the_server_tells() {
         let lines = script::SOURCE.lines();
-        let hset = lines
-            .zip(1..)
-            .find(|(line, _)| line.contains("'HSET'"))
-            .map_or(0, |(_, number)| number);
+        let hset = lines.zip(1..).find(|(line, _)| line.contains("'HSET'")).map_or(0, |(_, number)| number);
         for line in [
-            format!(
-                "ERR Error running script (call to f_0): @user_script:{hset}: @user_script: {hset}: -NOPERM No"
-            ),
+            format!("ERR Error running script (call to f_0): @user_script:{hset}: @user_script: {hset}: -NOPERM No"),
             format!("NOPERM User edge has no permissions script: 0, on @user_script:{hset}."),
-            format!(
-                "ERR The user executing the script can't run this command script: 0, on @user_script:{hset}."
-            ),
+            format!("ERR The user executing the script can't run this command script: 0, on @user_script:{hset}."),
         ] {
-            let Failure::NoPermission(text) = of(&line) else {
-                unreachable!("{line}")
-            };
+            let Failure::NoPermission(text) = of(&line) else { unreachable!("{line}") };
             assert!(text.starts_with("+hset is missing"), "{text}");
         }
     }
@@ -158,9 +132,6 @@ mod tests {
         else {
             unreachable!("an error of the server")
         };
-        assert!(
-            text.contains("EVALSHA") && !text.contains("s3cret"),
-            "{text}"
-        );
+        assert!(text.contains("EVALSHA") && !text.contains("s3cret"), "{text}");
     }
 }

@@ -38,10 +38,7 @@ impl Primary {
 
     /// What an operator must mend (a missing ACL rule).
     pub(crate) fn problem(&self) -> Option<String> {
-        self.problem
-            .load()
-            .as_deref()
-            .map(|problem| problem.message.clone())
+        self.problem.load().as_deref().map(|problem| problem.message.clone())
     }
 
     /// A call's deadline passed. Silence towards everybody for a whole deadline opens the breaker; whatever was the
@@ -64,10 +61,7 @@ impl Primary {
 
     pub(super) fn open_breaker(&self, reason: &str) {
         if !self.open.swap(true, Ordering::AcqRel) {
-            tracing::warn!(
-                reason,
-                "counting goes by failure policy until redis answers"
-            );
+            tracing::warn!(reason, "counting goes by failure policy until redis answers");
         }
         for connection in self.slots.iter().filter_map(Slot::live) {
             connection.needs_attention();
@@ -94,18 +88,10 @@ impl Primary {
 
     pub(super) fn report_permission(&self, message: &str) {
         let known = self.problem.load();
-        let news = known
-            .as_deref()
-            .is_none_or(|known| known.seen.elapsed() >= PROBLEM_LASTS);
+        let news = known.as_deref().is_none_or(|known| known.seen.elapsed() >= PROBLEM_LASTS);
         if news {
-            tracing::error!(
-                message,
-                "redis refuses what counting needs: extend the ACL of this user"
-            );
-            let problem = Problem {
-                message: message.to_owned(),
-                seen: Instant::now(),
-            };
+            tracing::error!(message, "redis refuses what counting needs: extend the ACL of this user");
+            let problem = Problem { message: message.to_owned(), seen: Instant::now() };
             self.problem.store(Some(Arc::new(problem)));
         }
         self.has_problem.store(true, Ordering::Relaxed);
@@ -114,11 +100,7 @@ impl Primary {
     /// A call was permitted. Others may still be refused (a rule about keys), so the problem is dropped only when it was
     /// not met for a while.
     pub(super) fn permitted(&self) {
-        let over = self
-            .problem
-            .load()
-            .as_deref()
-            .is_none_or(|problem| problem.seen.elapsed() >= 2 * PROBLEM_LASTS);
+        let over = self.problem.load().as_deref().is_none_or(|problem| problem.seen.elapsed() >= 2 * PROBLEM_LASTS);
         if over && self.has_problem.swap(false, Ordering::Relaxed) {
             self.problem.store(None);
             tracing::info!("redis permits counting");

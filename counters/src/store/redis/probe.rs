@@ -21,12 +21,7 @@ pub(super) async fn probe(handle: &mut MultiplexedConnection) -> Result<Option<S
         grains_per_tick: 1,
     };
     let mut plan = Plan::new(Purpose::Spend, String::new());
-    let counter = Counter {
-        cost: 1,
-        numbers,
-        enforce: true,
-        min_ttl_ms: 0,
-    };
+    let counter = Counter { cost: 1, numbers, enforce: true, min_ttl_ms: 0 };
     plan.push(counter, |key| key.push_str(PROBE_KEY));
     let count = Request::new(&plan);
     let mut delete = Cmd::new();
@@ -49,8 +44,7 @@ pub(super) async fn eviction_policy(handle: &mut MultiplexedConnection) -> Optio
     let mut config = Cmd::new();
     config.arg("CONFIG").arg("GET").arg("maxmemory-policy");
     if let Ok(value) = answer(handle, &config).await
-        && let Ok(pairs) =
-            redis::from_redis_value::<std::collections::HashMap<String, String>>(value)
+        && let Ok(pairs) = redis::from_redis_value::<std::collections::HashMap<String, String>>(value)
         && let Some(policy) = pairs.get("maxmemory-policy")
     {
         return Some(policy.clone());
@@ -59,31 +53,19 @@ pub(super) async fn eviction_policy(handle: &mut MultiplexedConnection) -> Optio
     info.arg("INFO").arg("memory");
     let value = answer(handle, &info).await.ok()?;
     let text = redis::from_redis_value::<String>(value).ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("maxmemory_policy:"))
-        .map(str::to_owned)
+    text.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).map(str::to_owned)
 }
 
 async fn answer(handle: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, Failure> {
-    handle
-        .send_packed_command(command)
-        .await
-        .and_then(Value::extract_error)
-        .map_err(|error| Failure::of(&error))
+    handle.send_packed_command(command).await.and_then(Value::extract_error).map_err(|error| Failure::of(&error))
 }
 
 /// So that `CLIENT LIST` shows whose connection it is. Refused: it has no name.
 pub(super) async fn name_connection(handle: &mut MultiplexedConnection, node: &str) {
     // The server allows no blanks and no control characters in it.
-    let name: String = node
-        .chars()
-        .map(|c| if c.is_ascii_graphic() { c } else { '-' })
-        .collect();
+    let name: String = node.chars().map(|c| if c.is_ascii_graphic() { c } else { '-' }).collect();
     let mut command = Cmd::new();
-    command
-        .arg("CLIENT")
-        .arg("SETNAME")
-        .arg(format!("edgequota-{name}"));
+    command.arg("CLIENT").arg("SETNAME").arg(format!("edgequota-{name}"));
     if let Err(error) = answer(handle, &command).await {
         tracing::debug!(?error, "redis refuses CLIENT SETNAME");
     }

@@ -9,8 +9,7 @@ use crate::store::{
     script,
 };
 
-static SCRIPT_HASH: LazyLock<String> =
-    LazyLock::new(|| redis::Script::new(script::SOURCE).get_hash().to_owned());
+static SCRIPT_HASH: LazyLock<String> = LazyLock::new(|| redis::Script::new(script::SOURCE).get_hash().to_owned());
 
 /// A call in the form it is sent, owned: it outlives the plan and may be sent again.
 pub(super) struct Request {
@@ -24,11 +23,7 @@ impl Request {
         let mut command = Cmd::with_capacity(6 + 9 * plan.len(), 64 + 160 * plan.len());
         command.arg("EVALSHA").arg(SCRIPT_HASH.as_str());
         script::arguments(plan, &mut command);
-        Request {
-            command,
-            counters: plan.len(),
-            purpose: plan.purpose,
-        }
+        Request { command, counters: plan.len(), purpose: plan.purpose }
     }
 
     /// The same call with the script's text, for a server that does not know it.

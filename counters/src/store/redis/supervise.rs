@@ -48,11 +48,7 @@ pub(super) struct Leave {
 
 impl Leave {
     pub(super) fn new(primary: &Arc<Primary>, slot: usize) -> Leave {
-        Leave {
-            primary: Arc::clone(primary),
-            slot,
-            tried: false,
-        }
+        Leave { primary: Arc::clone(primary), slot, tried: false }
     }
 
     fn slot(&self) -> &Slot {
@@ -139,10 +135,7 @@ async fn keep(primary: &Primary, slot: usize, settings: &Redis) {
     std::future::pending::<()>().await;
 }
 
-async fn make(
-    primary: &Primary,
-    settings: &Redis,
-) -> Result<(Made, SecretString), connect::ConnectError> {
+async fn make(primary: &Primary, settings: &Redis) -> Result<(Made, SecretString), connect::ConnectError> {
     let password = connect::password(settings).await?;
     let made = connect::connect(settings, &password, &primary.node).await?;
     Ok((made, password))
@@ -161,9 +154,7 @@ fn install(primary: &Primary, slot: usize, made: Made) -> Arc<Connection> {
     }
     tracing::info!(endpoint = %made.endpoint, slot, "connected to redis");
     let connection = Arc::new(Connection::new(made.handle, made.fate));
-    primary.slots[slot]
-        .connection
-        .store(Some(Arc::clone(&connection)));
+    primary.slots[slot].connection.store(Some(Arc::clone(&connection)));
     primary.close_breaker("connected");
     primary.connected.notify_waiters();
     connection
