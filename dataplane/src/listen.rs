@@ -2,7 +2,6 @@
 
 pub(crate) mod accept;
 pub(crate) mod client;
-pub(crate) mod goaway;
 pub(crate) mod h2;
 pub(crate) mod pace;
 pub(crate) mod sniff;

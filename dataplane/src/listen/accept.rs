@@ -85,7 +85,7 @@ fn admit(worker: &Rc<Worker>, socket: TcpStream, peer: SocketAddr) {
 async fn serve(mut socket: TcpStream, client: Rc<Client>) {
     match sniff::sniff(&mut socket, &client).await {
         Some((sniff::Protocol::Http1, early)) => h1::server::serve(socket, early, client).await,
-        Some((sniff::Protocol::Http2, early)) => h2::serve(socket, early, client).await,
+        Some((sniff::Protocol::Http2, early)) => h2::serve(sniff::Rewound::new(early, socket), client).await,
         None => {}
     }
 }

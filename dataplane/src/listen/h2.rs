@@ -12,18 +12,14 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use edgequota_ops::shutdown::Stage;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{Request, Response, Version};
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
-use super::{
-    client::Client,
-    goaway::{FinalGoaway, H2Socket},
-    pace::Pace,
-};
+use super::{client::Client, pace::Pace, sniff::Rewound};
 use crate::{
     body::{Body, BodyError},
     request::{self, Answer, Broken, Received},
@@ -71,9 +67,7 @@ impl Drop for Open {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(io: TcpStream, early: BytesMut, client: Rc<Client>) {
-    let last = Rc::new(FinalGoaway::default());
-    let io = H2Socket::new(early, io, Rc::clone(&last));
+pub(crate) async fn serve(io: Rewound, client: Rc<Client>) {
     let live = client.worker.shared.live();
     let handshake = h2::server::Builder::new()
         .max_concurrent_streams(MAX_STREAMS)
@@ -95,8 +89,7 @@ pub(crate) async fn serve(io: TcpStream, early: BytesMut, client: Rc<Client>) {
     let activity = Rc::new(Activity { open: Cell::new(0), ended: Cell::new(Instant::now()), any: Cell::new(false) });
     let mut pulse = connection.ping_pong().map(Pulse::new);
     let mut leaving = pin!(client.worker.stage.reached(Stage::Leaving));
-    let mut draining = pin!(client.worker.stage.reached(Stage::Draining));
-    let (mut parting, mut released) = (false, false);
+    let mut parting = false;
     deadline.set(live.read_header_timeout);
     let mut aged = Deadline::default();
     aged.set_at(client.ages_at());
@@ -105,17 +98,8 @@ pub(crate) async fn serve(io: TcpStream, early: BytesMut, client: Rc<Client>) {
             if let Poll::Ready(next) = connection.poll_accept(cx) {
                 return Poll::Ready(Event::Accepted(next.and_then(Result::ok).map(Box::new)));
             }
-            if !parting && leaving.as_mut().poll(cx).is_ready() {
-                last.hold();
+            if !parting && (leaving.as_mut().poll(cx).is_ready() || aged.poll(cx).is_ready()) {
                 return Poll::Ready(Event::Part);
-            }
-            if !parting && aged.poll(cx).is_ready() {
-                return Poll::Ready(Event::Part);
-            }
-            if !released && draining.as_mut().poll(cx).is_ready() {
-                released = true;
-                last.release();
-                return Poll::Ready(Event::Again);
             }
             if let Some(pulse) = &mut pulse
                 && pulse.poll_dead(cx, activity.open.get() > 0)
@@ -133,7 +117,6 @@ pub(crate) async fn serve(io: TcpStream, early: BytesMut, client: Rc<Client>) {
                 deadline.set(live.idle_timeout);
             }
             Event::Accepted(None) | Event::Dead => return,
-            Event::Again => {}
             Event::Part => {
                 parting = true;
                 connection.graceful_shutdown();
@@ -163,8 +146,6 @@ enum Event {
     Accepted(Option<Box<Accepted>>),
     /// The process leaves, or the connection is old: GOAWAY.
     Part,
-    /// The connection has something new to read.
-    Again,
     /// No answer to a ping.
     Dead,
     /// A deadline passed.
