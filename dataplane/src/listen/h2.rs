@@ -88,7 +88,9 @@ pub(crate) async fn serve(io: Rewound, client: Rc<Client>) {
     let Some(mut connection) = shaken else { return };
     let activity = Rc::new(Activity { open: Cell::new(0), ended: Cell::new(Instant::now()), any: Cell::new(false) });
     let mut pulse = connection.ping_pong().map(Pulse::new);
-    let mut leaving = pin!(client.worker.stage.reached(Stage::Leaving));
+    // Not while the process is merely leaving: a client that is told to go then comes back to the same process as long
+    // as balancers still send it here, and some (haproxy) fail requests on a connection that has seen a GOAWAY.
+    let mut draining = pin!(client.worker.stage.reached(Stage::Draining));
     let mut parting = false;
     deadline.set(live.read_header_timeout);
     let mut aged = Deadline::default();
@@ -98,7 +100,7 @@ pub(crate) async fn serve(io: Rewound, client: Rc<Client>) {
             if let Poll::Ready(next) = connection.poll_accept(cx) {
                 return Poll::Ready(Event::Accepted(next.and_then(Result::ok).map(Box::new)));
             }
-            if !parting && (leaving.as_mut().poll(cx).is_ready() || aged.poll(cx).is_ready()) {
+            if !parting && (draining.as_mut().poll(cx).is_ready() || aged.poll(cx).is_ready()) {
                 return Poll::Ready(Event::Part);
             }
             if let Some(pulse) = &mut pulse
@@ -144,7 +146,7 @@ type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 enum Event {
     /// `None`: the connection is over.
     Accepted(Option<Box<Accepted>>),
-    /// The process leaves, or the connection is old: GOAWAY.
+    /// The process drains, or the connection is old: GOAWAY.
     Part,
     /// No answer to a ping.
     Dead,
