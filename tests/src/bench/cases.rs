@@ -52,6 +52,8 @@ pub struct Measured {
     pub contenders: Vec<(&'static str, Vec<Sample>)>,
     /// Measurements that did not do the job they claim.
     pub complaints: Vec<String>,
+    /// Resident bytes of our process before the first request and after the last round.
+    pub memory: (u64, u64),
 }
 
 /// Starts the contenders of a case and measures them in turn, round by round.
@@ -67,6 +69,7 @@ pub async fn measure(case: &Case, options: &Options) -> Measured {
         title: case.title,
         contenders: contenders.iter().map(|c| (c.name(), Vec::new())).collect(),
         complaints: Vec::new(),
+        memory: (memory(&contenders), 0),
     };
     let dir = tempfile::tempdir().unwrap();
     for contender in &contenders {
@@ -99,7 +102,12 @@ pub async fn measure(case: &Case, options: &Options) -> Measured {
             measured.contenders[n].1.push(sample);
         }
     }
+    measured.memory.1 = memory(&contenders);
     measured
+}
+
+fn memory(contenders: &[Contender]) -> u64 {
+    contenders.iter().map(Contender::memory).sum()
 }
 
 async fn load(contender: &Contender, case: &Case, options: &Options, seconds: u32, dir: &std::path::Path) -> Seen {

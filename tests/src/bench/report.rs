@@ -54,6 +54,13 @@ pub fn table(results: &[Measured], options: &Options) -> String {
             );
         }
     }
+    text.push_str("\nMemory of edgequota (resident), before the first request and after the last round:");
+    for (n, result) in results.iter().enumerate() {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let (before, after) = (mib(result.memory.0), mib(result.memory.1));
+        let _ = write!(text, "{} {}: {before:.1} and {after:.1} MiB", if n == 0 { "" } else { ";" }, result.title);
+    }
+    text.push_str(".\n");
     for result in results {
         for complaint in &result.complaints {
             let _ = writeln!(text, "\n**Not what was meant to be measured**: {}: {complaint}.", result.title);

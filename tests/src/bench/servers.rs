@@ -221,6 +221,14 @@ impl Contender {
         }
     }
 
+    /// Resident bytes of our process; 0 for the others.
+    pub fn memory(&self) -> u64 {
+        match self {
+            Contender::Edgequota(eq, _) => eq.memory(),
+            _ => 0,
+        }
+    }
+
     /// Script calls that its Redis has served.
     pub async fn calls(&self) -> f64 {
         let Contender::Edgequota(_, Some(redis)) = self else { return 0.0 };
