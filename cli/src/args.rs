@@ -15,7 +15,14 @@ use clap::{Parser, Subcommand};
 #[command(name = "edgequota", disable_version_flag = true, after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The config file. A missing file is not an error: defaults and environment apply.
-    #[arg(long, short, global = true, env = "EDGEQUOTA_CONFIG_FILE", default_value = "/etc/edgequota/config.yaml", hide_env_values = true)]
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "EDGEQUOTA_CONFIG_FILE",
+        default_value = "/etc/edgequota/config.yaml",
+        hide_env_values = true
+    )]
     pub(crate) config: PathBuf,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,

@@ -46,7 +46,11 @@ fn problems_of(path: &Path) -> Result<String, Problems> {
             Err(more) => problems.0.extend(more.0),
         }
         if !document.has_policy() {
-            return if problems.0.is_empty() { Ok("the settings are right; there is no policy in it".to_owned()) } else { Err(problems) };
+            return if problems.0.is_empty() {
+                Ok("the settings are right; there is no policy in it".to_owned())
+            } else {
+                Err(problems)
+            };
         }
     }
     match assemble::assemble(&target, &content, &environment) {
@@ -56,7 +60,11 @@ fn problems_of(path: &Path) -> Result<String, Problems> {
             }
             let unbuilt = assembled.spec.not_built();
             problems.0.extend(Problems::whole(&path.display().to_string(), "").0.into_iter().flat_map(|at| {
-                unbuilt.iter().map(move |p| edgequota_config::problems::Located { path: p.path.clone(), message: p.message.clone(), ..at.clone() })
+                unbuilt.iter().map(move |p| edgequota_config::problems::Located {
+                    path: p.path.clone(),
+                    message: p.message.clone(),
+                    ..at.clone()
+                })
             }));
             parts.push("policy");
         }
@@ -65,5 +73,9 @@ fn problems_of(path: &Path) -> Result<String, Problems> {
             problems.0.extend(more.0.into_iter().filter(|p| !known.contains(&p.to_string())));
         }
     }
-    if problems.0.is_empty() { Ok(format!("{} right", if parts.len() == 2 { "settings and policy are" } else { "the policy is" })) } else { Err(problems) }
+    if problems.0.is_empty() {
+        Ok(format!("{} right", if parts.len() == 2 { "settings and policy are" } else { "the policy is" }))
+    } else {
+        Err(problems)
+    }
 }

@@ -61,11 +61,16 @@ pub(crate) fn run() -> ExitCode {
 
 fn settings(yaml: &str) -> anyhow::Result<Settings> {
     let environment = Environment::new();
-    Document::parse("demo", yaml).and_then(|document| document.settings(&environment)).map_err(|problems| anyhow::anyhow!("{problems}"))
+    Document::parse("demo", yaml)
+        .and_then(|document| document.settings(&environment))
+        .map_err(|problems| anyhow::anyhow!("{problems}"))
 }
 
 async fn demo() -> anyhow::Result<()> {
-    let directory = tempfile::Builder::new().prefix("edgequota-demo-").tempdir().context("cannot make a directory for the policy file")?;
+    let directory = tempfile::Builder::new()
+        .prefix("edgequota-demo-")
+        .tempdir()
+        .context("cannot make a directory for the policy file")?;
     let shutdown = Shutdown::new();
     shutdown.listen_to_signals(Duration::ZERO, || {});
     let backend = TcpListener::bind("127.0.0.1:0").await?;
@@ -125,7 +130,13 @@ async fn demo() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn data_plane(node: &str, grpc: SocketAddr, counters: &Counters, shutdown: &Shutdown, directory: &Path) -> anyhow::Result<(Bound, Probes)> {
+fn data_plane(
+    node: &str,
+    grpc: SocketAddr,
+    counters: &Counters,
+    shutdown: &Shutdown,
+    directory: &Path,
+) -> anyhow::Result<(Bound, Probes)> {
     let settings = settings(&format!(
         "{{ server: {{ address: '127.0.0.1:0', workers: 1, drain_delay: 0s, drain_timeout: 2s }}, admin: {{ address: '127.0.0.1:0' }}, \
          control_plane: {{ address: 'http://{grpc}', node_id: {node} }}, redis: {{ mode: embedded }}, logging: {{ level: warn, access_log_enabled: false }} }}",
@@ -156,7 +167,9 @@ fn data_plane(node: &str, grpc: SocketAddr, counters: &Counters, shutdown: &Shut
 }
 
 fn introduce(proxies: &[(SocketAddr, SocketAddr, Probes)], admin: SocketAddr, policy: &Path) {
-    let mut text = String::from("\nEdgeQuota is running: a control plane, two data planes that share their counters, and an echo backend.\n\n");
+    let mut text = String::from(
+        "\nEdgeQuota is running: a control plane, two data planes that share their counters, and an echo backend.\n\n",
+    );
     for (index, (proxy, admin, _)) in proxies.iter().enumerate() {
         text.push_str(&format!("  data plane {}    http://{proxy}    (admin http://{admin})\n", index + 1));
     }
@@ -182,7 +195,12 @@ fn introduce(proxies: &[(SocketAddr, SocketAddr, Probes)], admin: SocketAddr, po
 
 /// Says what arrived.
 async fn echo(request: axum::extract::Request) -> axum::Json<serde_json::Value> {
-    let headers: serde_json::Map<_, _> =
-        request.headers().iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into())).collect();
-    axum::Json(serde_json::json!({ "method": request.method().as_str(), "target": request.uri().to_string(), "headers": headers }))
+    let headers: serde_json::Map<_, _> = request
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()))
+        .collect();
+    axum::Json(
+        serde_json::json!({ "method": request.method().as_str(), "target": request.uri().to_string(), "headers": headers }),
+    )
 }

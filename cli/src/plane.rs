@@ -1,7 +1,7 @@
 //! The three ways to run for good.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -51,7 +51,7 @@ pub(crate) fn controlplane(config: PathBuf) -> ExitCode {
 
 fn run(config: PathBuf, role: Role) -> ExitCode {
     let environment = process_environment();
-    let loaded = match load_checked(&config, &environment, role) {
+    let loaded = match load::load(&config, &environment, role) {
         Ok(loaded) => loaded,
         Err(problems) => {
             complain(&format!("fatal: configuration error: {problems}"));
@@ -59,7 +59,8 @@ fn run(config: PathBuf, role: Role) -> ExitCode {
         }
     };
     let log = logging::init(&loaded.settings.logging);
-    for Located { place, path, message } in &loaded.warnings {
+    // Standalone says them itself, whenever it reads the file.
+    for Located { place, path, message } in loaded.warnings.iter().filter(|_| role != Role::Standalone) {
         tracing::warn!(%place, path, problem = message, "config warning");
     }
     tracing::info!(version = VERSION, role = ?role, config = %config.display(), "starting");
@@ -85,19 +86,11 @@ fn run(config: PathBuf, role: Role) -> ExitCode {
 }
 
 pub(crate) fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(CONTROL_THREADS).thread_name("control").enable_all().build()?)
-}
-
-/// What the file says, and nothing that this version cannot do.
-fn load_checked(config: &Path, environment: &Environment, role: Role) -> Result<Loaded, String> {
-    let loaded = load::load(config, environment, role).map_err(|problems| problems.to_string())?;
-    let mut unbuilt = loaded.settings.not_built();
-    unbuilt.extend(loaded.policy.iter().flat_map(edgequota_policy::PolicySpec::not_built));
-    if unbuilt.is_empty() {
-        return Ok(loaded);
-    }
-    let lines: Vec<String> = unbuilt.iter().map(|p| format!("{}: {}: {}", config.display(), p.path, p.message)).collect();
-    Err(lines.join("\n"))
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()?)
 }
 
 /// How connections to Redis and streams are named.
@@ -113,10 +106,18 @@ pub(crate) fn node_name(settings: &Settings) -> String {
         .unwrap_or_else(|| "edgequota".to_owned())
 }
 
-async fn data_plane(config: PathBuf, environment: Environment, loaded: Loaded, role: Role, log: LogHandle) -> anyhow::Result<()> {
+async fn data_plane(
+    config: PathBuf,
+    environment: Environment,
+    loaded: Loaded,
+    role: Role,
+    log: LogHandle,
+) -> anyhow::Result<()> {
     let Loaded { mut settings, policy, .. } = loaded;
     if role == Role::DataPlane && settings.control_plane.address.is_empty() {
-        anyhow::bail!("configuration error: control_plane.address is required for `edgequota dataplane` (or run `edgequota standalone`)");
+        anyhow::bail!(
+            "configuration error: control_plane.address is required for `edgequota dataplane` (or run `edgequota standalone`)"
+        );
     }
     settings.control_plane.node_id = node_name(&settings);
     let workers = worker_count(&settings);

@@ -29,11 +29,7 @@ pub(crate) struct Checked {
 
 /// Checks one part of a tree; unknown top-level keys are reported with either.
 pub(crate) fn check(file: &str, root: &Node, part: Part) -> Checked {
-    let mut walk = Walk {
-        file,
-        problems: Vec::new(),
-        bad: Bad::default(),
-    };
+    let mut walk = Walk { file, problems: Vec::new(), bad: Bad::default() };
     let mut value = Map::new();
     match &root.tree {
         Tree::Null => {}
@@ -48,10 +44,7 @@ pub(crate) fn check(file: &str, root: &Node, part: Part) -> Checked {
                     }
                     Some(_) => {}
                     None => {
-                        let known = schema::index()
-                            .top
-                            .iter()
-                            .map(|(_, field)| field.name.as_str());
+                        let known = schema::index().top.iter().map(|(_, field)| field.name.as_str());
                         walk.unknown(entry, &known.collect::<Vec<_>>(), "");
                     }
                 }
@@ -59,21 +52,13 @@ pub(crate) fn check(file: &str, root: &Node, part: Part) -> Checked {
         }
         _ => walk.wrong(&root.at, "", "a block of keys", root),
     }
-    Checked {
-        value,
-        problems: walk.problems,
-        bad: walk.bad,
-    }
+    Checked { value, problems: walk.problems, bad: walk.bad }
 }
 
 /// The place of a node of this file.
 pub(crate) fn place(file: &str, at: &At) -> Place {
     match at {
-        At::File(line, column) => Place::File {
-            file: file.to_owned(),
-            line: *line as usize,
-            column: *column as usize,
-        },
+        At::File(line, column) => Place::File { file: file.to_owned(), line: *line as usize, column: *column as usize },
         At::Env(name) => Place::Env(name.to_string()),
     }
 }
@@ -91,17 +76,10 @@ impl Walk<'_> {
     fn add(&mut self, at: &At, path: &str, message: impl Into<String>) {
         let (path, message) = match self.problems.len() {
             MAX_PROBLEMS.. => return,
-            LAST => (
-                String::new(),
-                "too many problems: the further ones are not listed".to_owned(),
-            ),
+            LAST => (String::new(), "too many problems: the further ones are not listed".to_owned()),
             _ => (path.to_owned(), message.into()),
         };
-        let problem = Located {
-            place: place(self.file, at),
-            path,
-            message,
-        };
+        let problem = Located { place: place(self.file, at), path, message };
         self.bad.add(&problem);
         self.problems.push(problem);
     }
@@ -111,11 +89,7 @@ impl Walk<'_> {
     }
 
     fn wrong(&mut self, at: &At, path: &str, expected: &str, found: &Node) {
-        self.add(
-            at,
-            path,
-            format!("{expected} is expected here, not {}", found.kind()),
-        );
+        self.add(at, path, format!("{expected} is expected here, not {}", found.kind()));
     }
 
     fn entry(&mut self, entry: &Entry, field: &Field, parent: &str) -> Option<Value> {
@@ -132,13 +106,11 @@ impl Walk<'_> {
     fn null(&mut self, entry: &Entry, field: &Field, path: &str) {
         let nothing = match (&field.shape, &field.default) {
             (Shape::Object(_) | Shape::Map(_) | Shape::List(_) | Shape::Any, _) => true,
-            (Shape::Text | Shape::Secret { .. } | Shape::Duration | Shape::Cidr, default) => {
-                match default {
-                    None | Some(Value::Null) => !field.required,
-                    Some(Value::String(text)) => text.is_empty() || text == "0s",
-                    Some(_) => false,
-                }
-            }
+            (Shape::Text | Shape::Secret { .. } | Shape::Duration | Shape::Cidr, default) => match default {
+                None | Some(Value::Null) => !field.required,
+                Some(Value::String(text)) => text.is_empty() || text == "0s",
+                Some(_) => false,
+            },
             _ => false,
         };
         if !nothing {
@@ -147,16 +119,8 @@ impl Walk<'_> {
                 Some(default) => format!(" for the default {default}"),
             };
             let expected = scalar::expected(&field.shape);
-            let advice = if field.required {
-                String::new()
-            } else {
-                format!(", or remove the key{default}")
-            };
-            self.add(
-                &entry.at,
-                path,
-                format!("no value: write {expected}{advice}"),
-            );
+            let advice = if field.required { String::new() } else { format!(", or remove the key{default}") };
+            self.add(&entry.at, path, format!("no value: write {expected}{advice}"));
         }
     }
 
@@ -164,23 +128,15 @@ impl Walk<'_> {
     fn value(&mut self, node: &Node, at: &At, shape: &Shape, path: &str) -> Option<Value> {
         match (shape, &node.tree) {
             (Shape::Any, _) => Some(scalar::untyped(node)),
-            (Shape::Object(fields), Tree::Map(entries)) => {
-                Some(self.object(entries, at, fields, path))
-            }
+            (Shape::Object(fields), Tree::Map(entries)) => Some(self.object(entries, at, fields, path)),
             (Shape::Map(value), Tree::Map(entries)) => Some(self.map(entries, value, path)),
             (Shape::List(item), Tree::List(items)) => Some(self.list(items, item, path)),
             (Shape::List(_), Tree::Scalar(..)) => {
-                self.add(
-                    at,
-                    path,
-                    "a list is expected here, not a single value: put it in [brackets]",
-                );
+                self.add(at, path, "a list is expected here, not a single value: put it in [brackets]");
                 None
             }
             (Shape::Secret { by_reference }, tree) => self.secret(tree, at, *by_reference, path),
-            (_, Tree::Scalar(text, style))
-                if !matches!(shape, Shape::Object(_) | Shape::Map(_)) =>
-            {
+            (_, Tree::Scalar(text, style)) if !matches!(shape, Shape::Object(_) | Shape::Map(_)) => {
                 match scalar::read(text, *style, shape, path) {
                     Ok(value) => Some(value),
                     Err(message) => {
@@ -229,11 +185,7 @@ impl Walk<'_> {
             let path = path::join(parent, &entry.key);
             if entry.value.is_null() {
                 // `{ token }` is a key without a value: what stands there was perhaps meant to be the value.
-                let shown = if matches!(shape, Shape::Secret { .. }) {
-                    parent
-                } else {
-                    &path
-                };
+                let shown = if matches!(shape, Shape::Secret { .. }) { parent } else { &path };
                 let message = format!("a key without a value: write {}", scalar::expected(shape));
                 self.add(&entry.at, shown, message);
             } else if let Some(value) = self.value(&entry.value, entry.value_at(), shape, &path) {
@@ -249,17 +201,9 @@ impl Walk<'_> {
         for (i, item) in items.iter().enumerate() {
             let path = format!("{path}[{i}]");
             if item.is_null() {
-                self.add(
-                    &item.at,
-                    &path,
-                    format!("an empty item: {} is expected", scalar::expected(shape)),
-                );
+                self.add(&item.at, &path, format!("an empty item: {} is expected", scalar::expected(shape)));
             }
-            let value = if item.is_null() {
-                None
-            } else {
-                self.value(item, &item.at, shape, &path)
-            };
+            let value = if item.is_null() { None } else { self.value(item, &item.at, shape, &path) };
             list.push(value.unwrap_or_else(|| scalar::placeholder(shape)));
         }
         Value::Array(list)
@@ -275,24 +219,13 @@ impl Walk<'_> {
                     && let Tree::Scalar(name, _) = &entry.value.tree
                     && !name.is_empty()
                 {
-                    return Some(Value::Object(Map::from_iter([(
-                        entry.key.clone(),
-                        Value::String(name.clone()),
-                    )])));
+                    return Some(Value::Object(Map::from_iter([(entry.key.clone(), Value::String(name.clone()))])));
                 }
             }
             _ => {}
         }
-        let forms = if by_reference {
-            "text, {env: NAME} or {file: PATH}"
-        } else {
-            "text"
-        };
-        self.add(
-            at,
-            path,
-            format!("{forms} is expected here (a secret, not shown)"),
-        );
+        let forms = if by_reference { "text, {env: NAME} or {file: PATH}" } else { "text" };
+        self.add(at, path, format!("{forms} is expected here (a secret, not shown)"));
         None
     }
 

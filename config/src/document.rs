@@ -25,9 +25,7 @@ pub struct Document {
 /// The content may hold secrets.
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Document")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Document").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -52,21 +50,12 @@ impl PolicyPart {
 impl Document {
     /// Parses text (16 MiB at most, alias expansion bounded). `name` is shown in problems. Empty text is an empty map.
     pub fn parse(name: &str, text: &str) -> Result<Document, Problems> {
-        Ok(Document {
-            name: name.into(),
-            root: Arc::new(yaml::parse(name, text)?),
-        })
+        Ok(Document { name: name.into(), root: Arc::new(yaml::parse(name, text)?) })
     }
 
     /// A document with nothing in it, for a file that does not exist.
     pub fn empty(name: &str) -> Document {
-        Document {
-            name: name.into(),
-            root: Arc::new(Node {
-                at: At::File(1, 1),
-                tree: Tree::Null,
-            }),
-        }
+        Document { name: name.into(), root: Arc::new(Node { at: At::File(1, 1), tree: Tree::Null }) }
     }
 
     /// As it is shown in problems.
@@ -91,10 +80,7 @@ impl Document {
                 _ => break,
             }
         }
-        found.map_or_else(
-            || Place::Whole(self.name.to_string()),
-            |at| check::place(&self.name, at),
-        )
+        found.map_or_else(|| Place::Whole(self.name.to_string()), |at| check::place(&self.name, at))
     }
 
     /// Turns semantic problems into located ones.
@@ -103,19 +89,10 @@ impl Document {
     }
 
     /// The same, where the environment was laid over the document: what a variable set is placed there.
-    pub fn locate_with(
-        &self,
-        environment: Option<&Environment>,
-        problems: Vec<Problem>,
-    ) -> Vec<Located> {
+    pub fn locate_with(&self, environment: Option<&Environment>, problems: Vec<Problem>) -> Vec<Located> {
         let locate = |Problem { path, message }| {
-            let variable =
-                environment.and_then(|environment| environment::place_of(environment, &path));
-            Located {
-                place: variable.unwrap_or_else(|| self.place(&path)),
-                path,
-                message,
-            }
+            let variable = environment.and_then(|environment| environment::place_of(environment, &path));
+            Located { place: variable.unwrap_or_else(|| self.place(&path)), path, message }
         };
         problems.into_iter().map(locate).collect()
     }
@@ -132,19 +109,9 @@ impl Document {
 
     /// Keys of one part that have a value.
     fn keys(&self, part: Part) -> impl Iterator<Item = &str> {
-        let of_part = move |key: &str| {
-            schema::index()
-                .top(key)
-                .is_some_and(|(its, _)| *its == part)
-        };
-        let entries = self
-            .root
-            .entries()
-            .iter()
-            .filter(|entry| !entry.value.is_null());
-        entries
-            .map(|entry| entry.key.as_str())
-            .filter(move |key| of_part(key))
+        let of_part = move |key: &str| schema::index().top(key).is_some_and(|(its, _)| *its == part);
+        let entries = self.root.entries().iter().filter(|entry| !entry.value.is_null());
+        entries.map(|entry| entry.key.as_str()).filter(move |key| of_part(key))
     }
 
     /// The optional `revision`.
@@ -166,18 +133,11 @@ impl Document {
     pub fn policy_part(&self, environment: Option<&Environment>) -> PolicyPart {
         let mut checked = self.checked(environment, Part::Policy);
         let spec = self.read(&mut checked);
-        PolicyPart {
-            spec,
-            problems: checked.problems,
-            bad: checked.bad,
-        }
+        PolicyPart { spec, problems: checked.problems, bad: checked.bad }
     }
 
     /// [`Document::policy_part`] in pieces; pair it with [`follows`].
-    pub fn policy_and_problems(
-        &self,
-        environment: Option<&Environment>,
-    ) -> (PolicySpec, Vec<Located>) {
+    pub fn policy_and_problems(&self, environment: Option<&Environment>) -> (PolicySpec, Vec<Located>) {
         let part = self.policy_part(environment);
         (part.spec, part.problems)
     }
@@ -193,9 +153,7 @@ impl Document {
         let mut checked = self.checked(Some(environment), Part::Settings);
         let settings: Settings = self.read(&mut checked);
         let semantic = settings.problems(&checked.bad);
-        checked
-            .problems
-            .extend(self.locate_with(Some(environment), semantic));
+        checked.problems.extend(self.locate_with(Some(environment), semantic));
         (settings.normalised(), checked.problems, checked.bad)
     }
 
@@ -215,11 +173,7 @@ impl Document {
             Err((path, message)) => {
                 // After other problems this is a consequence of a placeholder.
                 if checked.problems.is_empty() {
-                    checked.problems.push(Located {
-                        place: self.place(&path),
-                        path,
-                        message,
-                    });
+                    checked.problems.push(Located { place: self.place(&path), path, message });
                 }
                 T::default()
             }
@@ -228,16 +182,11 @@ impl Document {
 }
 
 /// Deserialises; the error is a path and a message that holds no value of a secret.
-pub(crate) fn from_value<T: DeserializeOwned>(
-    value: Map<String, Value>,
-) -> Result<T, (String, String)> {
+pub(crate) fn from_value<T: DeserializeOwned>(value: Map<String, Value>) -> Result<T, (String, String)> {
     serde_path_to_error::deserialize(Value::Object(value)).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
-        (
-            path,
-            "cannot be read: wrong type or a value out of range".to_owned(),
-        )
+        (path, "cannot be read: wrong type or a value out of range".to_owned())
     })
 }
 

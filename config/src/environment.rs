@@ -31,14 +31,13 @@ pub fn process_environment() -> Environment {
 
 /// The variables that are set for one part: empty ones count as unset, service links are none.
 fn set(environment: &Environment, part: Part) -> impl Iterator<Item = (&str, &str, &'static Leaf)> {
-    environment
-        .range(PREFIX.to_owned()..)
-        .take_while(|(name, _)| name.starts_with(PREFIX))
-        .filter_map(move |(name, value)| {
+    environment.range(PREFIX.to_owned()..).take_while(|(name, _)| name.starts_with(PREFIX)).filter_map(
+        move |(name, value)| {
             let leaf = schema::index().variable(name)?;
             let counts = leaf.part == part && !value.is_empty() && !is_service_link(name, value);
             counts.then_some((name.as_str(), value.as_str(), leaf))
-        })
+        },
+    )
 }
 
 /// Whether any variable sets something of this part.
@@ -59,21 +58,10 @@ pub(crate) fn over<'n>(root: &'n Node, environment: &Environment, part: Part) ->
 /// What a variable holds, as a node; lists are comma-separated.
 fn node(name: &Arc<str>, value: &str, leaf: &Leaf) -> Node {
     let at = At::Env(name.clone());
-    let scalar = |text: &str| Node {
-        at: at.clone(),
-        tree: Tree::Scalar(text.to_owned(), Style::Env),
-    };
+    let scalar = |text: &str| Node { at: at.clone(), tree: Tree::Scalar(text.to_owned(), Style::Env) };
     if leaf.list {
-        let items = value
-            .split(',')
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-            .map(scalar)
-            .collect();
-        return Node {
-            at: at.clone(),
-            tree: Tree::List(items),
-        };
+        let items = value.split(',').map(str::trim).filter(|item| !item.is_empty()).map(scalar).collect();
+        return Node { at: at.clone(), tree: Tree::List(items) };
     }
     // White space around a secret may be part of it.
     scalar(if leaf.secret { value } else { value.trim() })
@@ -95,14 +83,7 @@ fn insert(root: &mut Node, path: &str, name: &Arc<str>, value: Node) {
             Some(found) => found,
             None => {
                 let at = At::Env(name.clone());
-                entries.push(Entry {
-                    key: key.to_owned(),
-                    at: at.clone(),
-                    value: Node {
-                        at,
-                        tree: Tree::Null,
-                    },
-                });
+                entries.push(Entry { key: key.to_owned(), at: at.clone(), value: Node { at, tree: Tree::Null } });
                 entries.len() - 1
             }
         };
@@ -121,9 +102,7 @@ fn insert(root: &mut Node, path: &str, name: &Arc<str>, value: Node) {
 /// Variables that look like ours and name nothing, each with the nearest name.
 pub(crate) fn unknown(environment: &Environment) -> Vec<Located> {
     let index = schema::index();
-    let ours = environment
-        .range(PREFIX.to_owned()..)
-        .take_while(|(name, _)| name.starts_with(PREFIX));
+    let ours = environment.range(PREFIX.to_owned()..).take_while(|(name, _)| name.starts_with(PREFIX));
     ours.filter(|(name, value)| {
         let known = index.variable(name).is_some() || OTHER_NAMES.contains(&name.as_str());
         !known && !value.is_empty() && !is_service_link(name, value)
@@ -136,11 +115,7 @@ pub(crate) fn unknown(environment: &Environment) -> Vec<Located> {
             }
             _ => "names no setting and is ignored".to_owned(),
         };
-        Located {
-            place: Place::Env(name.clone()),
-            path: String::new(),
-            message,
-        }
+        Located { place: Place::Env(name.clone()), path: String::new(), message }
     })
     .collect()
 }
@@ -164,32 +139,19 @@ pub fn is_service_link(name: &str, value: &str) -> bool {
     let Some(rest) = name.strip_prefix("EDGEQUOTA") else {
         return false;
     };
-    if rest.ends_with("_SERVICE_HOST")
-        || rest.ends_with("_SERVICE_PORT")
-        || rest.contains("_SERVICE_PORT_")
-    {
+    if rest.ends_with("_SERVICE_HOST") || rest.ends_with("_SERVICE_PORT") || rest.contains("_SERVICE_PORT_") {
         return true;
     }
-    if rest.ends_with("_PORT")
-        && ["tcp://", "udp://", "sctp://"]
-            .iter()
-            .any(|scheme| value.starts_with(scheme))
-    {
+    if rest.ends_with("_PORT") && ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme)) {
         return true;
     }
     // `_PORT_<n>_TCP`, with `_ADDR`, `_PORT` or `_PROTO` after it. The name of the Service may hold `_PORT_` too.
-    let tails = rest
-        .char_indices()
-        .filter_map(|(at, _)| rest.get(at..)?.strip_prefix("_PORT_"));
+    let tails = rest.char_indices().filter_map(|(at, _)| rest.get(at..)?.strip_prefix("_PORT_"));
     tails.into_iter().any(|tail| {
         let mut parts = tail.split('_');
         let number = parts.next().is_some_and(|n| n.parse::<u16>().is_ok());
-        let protocol = parts
-            .next()
-            .is_some_and(|p| matches!(p, "TCP" | "UDP" | "SCTP"));
-        let detail = parts
-            .next()
-            .is_none_or(|d| matches!(d, "ADDR" | "PORT" | "PROTO"));
+        let protocol = parts.next().is_some_and(|p| matches!(p, "TCP" | "UDP" | "SCTP"));
+        let detail = parts.next().is_none_or(|d| matches!(d, "ADDR" | "PORT" | "PROTO"));
         number && protocol && detail && parts.next().is_none()
     })
 }
@@ -197,8 +159,7 @@ pub fn is_service_link(name: &str, value: &str) -> bool {
 /// The name of the variable that sets `path`, if the environment does.
 pub(crate) fn place_of(environment: &Environment, at: &str) -> Option<Place> {
     [Part::Settings, Part::Policy].into_iter().find_map(|part| {
-        let (name, ..) =
-            set(environment, part).find(|(_, _, leaf)| path::covers(&leaf.path, at))?;
+        let (name, ..) = set(environment, part).find(|(_, _, leaf)| path::covers(&leaf.path, at))?;
         Some(Place::Env(name.to_owned()))
     })
 }

@@ -52,18 +52,11 @@ pub fn load(path: &Path, env: &Environment, role: Role) -> Result<Loaded, Proble
 }
 
 /// The same for a document that has been parsed already.
-pub fn from_document(
-    document: &Document,
-    env: &Environment,
-    role: Role,
-) -> Result<Loaded, Problems> {
+pub fn from_document(document: &Document, env: &Environment, role: Role) -> Result<Loaded, Problems> {
     let (settings, mut problems, bad) = document.settings_part(env);
-    let for_role = settings
-        .role_problems(role)
-        .into_iter()
-        .filter(|p| !bad.explains(p))
-        .collect();
+    let for_role = settings.role_problems(role).into_iter().filter(|p| !bad.explains(p)).collect();
     problems.extend(document.locate_with(Some(env), for_role));
+    problems.extend(document.locate_with(Some(env), settings.not_built()));
     let mut warnings = environment::unknown(env);
     warnings.extend(document.locate_with(Some(env), settings.warnings()));
 
@@ -79,21 +72,14 @@ pub fn from_document(
         }
     };
     // An unknown top-level key is found by the check of either part.
-    let new = policy_problems
-        .into_iter()
-        .filter(|problem| !problems.contains(problem))
-        .collect::<Vec<_>>();
+    let new = policy_problems.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>();
     match role {
         Role::Standalone => problems.extend(new),
         Role::DataPlane | Role::ControlPlane => warnings.extend(new),
     }
     sort(&mut problems);
     Problems(problems).into_result()?;
-    Ok(Loaded {
-        settings,
-        policy,
-        warnings,
-    })
+    Ok(Loaded { settings, policy, warnings })
 }
 
 /// The policy, or all that is wrong with it. One that is not `needed` may be absent.
@@ -108,13 +94,9 @@ fn read_policy(
         return (None, Vec::new());
     }
     let mut part = document.policy_part(env);
-    let semantic = part
-        .spec
-        .problems()
-        .into_iter()
-        .filter(|p| !part.explains(p))
-        .collect();
+    let semantic = part.spec.problems().into_iter().filter(|p| !part.explains(p)).collect();
     part.problems.extend(document.locate_with(env, semantic));
+    part.problems.extend(document.locate_with(env, part.spec.not_built()));
     if part.problems.is_empty() {
         warnings.extend(document.locate_with(env, part.spec.warnings()));
         (Some(part.spec.resolved()), part.problems)
@@ -134,18 +116,10 @@ fn sort(problems: &mut [Located]) {
 
 fn unreadable(name: &str, error: &ReadError) -> Problems {
     let place = match *error {
-        ReadError::NotUtf8 { line, column } => Place::File {
-            file: name.to_owned(),
-            line,
-            column,
-        },
+        ReadError::NotUtf8 { line, column } => Place::File { file: name.to_owned(), line, column },
         _ => Place::Whole(name.to_owned()),
     };
-    Problems(vec![Located {
-        place,
-        path: String::new(),
-        message: error.to_string(),
-    }])
+    Problems(vec![Located { place, path: String::new(), message: error.to_string() }])
 }
 
 /// JSON Schema of a config file, settings and policy in one.

@@ -46,10 +46,7 @@ pub struct Located {
 impl fmt::Display for Located {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
-        let begins = self
-            .message
-            .strip_prefix(&self.path)
-            .is_some_and(|rest| rest.starts_with([' ', ':', '.', '[']));
+        let begins = self.message.strip_prefix(&self.path).is_some_and(|rest| rest.starts_with([' ', ':', '.', '[']));
         if !self.path.is_empty() && !begins {
             write!(f, "{}: ", one_line(&self.path))?;
         }
@@ -64,11 +61,7 @@ pub struct Problems(pub Vec<Located>);
 impl Problems {
     /// A single problem with a whole file.
     pub fn whole(file: &str, message: impl Into<String>) -> Problems {
-        Problems(vec![Located {
-            place: Place::Whole(file.to_owned()),
-            path: String::new(),
-            message: message.into(),
-        }])
+        Problems(vec![Located { place: Place::Whole(file.to_owned()), path: String::new(), message: message.into() }])
     }
 
     /// `Ok` when there are none.
@@ -101,13 +94,7 @@ pub const SHOWN: usize = 200;
 fn one_line(text: &str) -> std::borrow::Cow<'_, str> {
     if text.chars().any(char::is_control) {
         text.chars()
-            .flat_map(|c| {
-                if c.is_control() {
-                    c.escape_default().collect::<Vec<_>>()
-                } else {
-                    vec![c]
-                }
-            })
+            .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
             .collect::<String>()
             .into()
     } else {
@@ -131,14 +118,9 @@ pub(crate) fn without_userinfo(value: &str) -> std::borrow::Cow<'_, str> {
     let Some(start) = value.find("://").map(|i| i + 3) else {
         return value.into();
     };
-    let end = value[start..]
-        .find(['/', '?', '#'])
-        .map_or(value.len(), |i| start + i);
+    let end = value[start..].find(['/', '?', '#']).map_or(value.len(), |i| start + i);
     // A password may itself hold a slash that nobody escaped: then the last @ of the whole text is the border.
-    match value[start..end]
-        .rfind('@')
-        .or_else(|| value[start..].rfind('@'))
-    {
+    match value[start..end].rfind('@').or_else(|| value[start..].rfind('@')) {
         Some(at) => format!("{}[REDACTED]{}", &value[..start], &value[start + at..]).into(),
         None => value.into(),
     }
@@ -149,39 +131,18 @@ mod tests {
     use super::*;
 
     fn located(path: &str, message: &str) -> String {
-        let place = Place::File {
-            file: "c.yaml".to_owned(),
-            line: 2,
-            column: 3,
-        };
-        Located {
-            place,
-            path: path.to_owned(),
-            message: message.to_owned(),
-        }
-        .to_string()
+        let place = Place::File { file: "c.yaml".to_owned(), line: 2, column: 3 };
+        Located { place, path: path.to_owned(), message: message.to_owned() }.to_string()
     }
 
     #[test]
     fn a_problem_is_one_line_and_names_its_path_once() {
-        assert_eq!(
-            located("a.b", "unknown key"),
-            "c.yaml:2:3: a.b: unknown key"
-        );
-        assert_eq!(
-            located("a.b", "a.b is required"),
-            "c.yaml:2:3: a.b is required"
-        );
+        assert_eq!(located("a.b", "unknown key"), "c.yaml:2:3: a.b: unknown key");
+        assert_eq!(located("a.b", "a.b is required"), "c.yaml:2:3: a.b is required");
         assert_eq!(located("a.b", "a.b: no"), "c.yaml:2:3: a.b: no");
-        assert_eq!(
-            located("a.b", "a.bc is odd"),
-            "c.yaml:2:3: a.b: a.bc is odd"
-        );
+        assert_eq!(located("a.b", "a.bc is odd"), "c.yaml:2:3: a.b: a.bc is odd");
         assert_eq!(located("", "all wrong"), "c.yaml:2:3: all wrong");
-        assert_eq!(
-            located("a\nb", "c\n\u{1b}[0m"),
-            "c.yaml:2:3: a\\nb: c\\n\\u{1b}[0m"
-        );
+        assert_eq!(located("a\nb", "c\n\u{1b}[0m"), "c.yaml:2:3: a\\nb: c\\n\\u{1b}[0m");
     }
 
     #[test]

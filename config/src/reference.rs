@@ -29,18 +29,9 @@ pub fn reference_markdown() -> String {
         let index = schema::index();
         for (_, field) in index.top.iter().filter(|(its, _)| *its == part) {
             let inside = |leaf: &&Leaf| schema::path::covers(&field.name, &leaf.path);
-            let _ = write!(
-                page,
-                "\n### `{}`\n\n{}\n\n",
-                field.name,
-                paragraph(&field.description)
-            );
+            let _ = write!(page, "\n### `{}`\n\n{}\n\n", field.name, paragraph(&field.description));
             page.push_str("| Path | Type | Default | Change | Environment | Meaning |\n|---|---|---|---|---|---|\n");
-            index
-                .leaves
-                .iter()
-                .filter(inside)
-                .for_each(|leaf| row(&mut page, leaf));
+            index.leaves.iter().filter(inside).for_each(|leaf| row(&mut page, leaf));
         }
     }
     page
@@ -53,11 +44,7 @@ pub fn variables() -> Vec<String> {
 
 /// Paths of all values that a file may hold, `routes[].match.hosts` for those in lists of blocks.
 pub fn paths() -> Vec<String> {
-    schema::index()
-        .leaves
-        .iter()
-        .map(|leaf| leaf.path.clone())
-        .collect()
+    schema::index().leaves.iter().map(|leaf| leaf.path.clone()).collect()
 }
 
 fn row(page: &mut String, leaf: &Leaf) {
@@ -67,10 +54,7 @@ fn row(page: &mut String, leaf: &Leaf) {
         Some(default) => format!("`{}`", shown(default)),
     };
     let change = if leaf.hot { "hot" } else { "restart" };
-    let variable = leaf
-        .variable
-        .as_ref()
-        .map_or_else(|| "–".to_owned(), |name| format!("`{name}`"));
+    let variable = leaf.variable.as_ref().map_or_else(|| "–".to_owned(), |name| format!("`{name}`"));
     let _ = writeln!(
         page,
         "| `{}` | {} | {default} | {change} | {variable} | {} |",
@@ -85,10 +69,7 @@ fn shown(default: &Value) -> String {
     match default {
         Value::String(text) if text.is_empty() => "\"\"".to_owned(),
         Value::String(text) => short_duration(text).unwrap_or(text).to_owned(),
-        Value::Array(items) => format!(
-            "[{}]",
-            items.iter().map(shown).collect::<Vec<_>>().join(", ")
-        ),
+        Value::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", ")),
         other => other.to_string(),
     }
 }
@@ -98,10 +79,7 @@ fn short_duration(text: &str) -> Option<&str> {
     let hours = text.strip_suffix("h0m0s").map(|n| (n, 'h'));
     let minutes = text.strip_suffix("m0s").map(|n| (n, 'm'));
     let (number, _) = hours.or(minutes)?;
-    number
-        .bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| &text[..=number.len()])
+    number.bytes().all(|b| b.is_ascii_digit()).then(|| &text[..=number.len()])
 }
 
 /// Doc comments break their lines; a cell of a table must not.

@@ -80,16 +80,10 @@ struct Halves {
 
 fn combined() -> Halves {
     // One generator for both, so that two types of the same name get two definitions.
-    let mut generator = SchemaSettings::draft2020_12()
-        .for_deserialize()
-        .into_generator();
+    let mut generator = SchemaSettings::draft2020_12().for_deserialize().into_generator();
     let settings = Settings::json_schema(&mut generator);
     let policy = policy(&mut generator);
-    Halves {
-        settings,
-        policy,
-        definitions: generator.take_definitions(true),
-    }
+    Halves { settings, policy, definitions: generator.take_definitions(true) }
 }
 
 fn policy(generator: &mut SchemaGenerator) -> Schema {
@@ -105,10 +99,7 @@ pub(crate) fn json() -> Value {
             properties.extend(half.clone());
         }
     }
-    properties.insert(
-        REVISION.to_owned(),
-        json!({ "type": ["string", "null"], "description": REVISION_TEXT }),
-    );
+    properties.insert(REVISION.to_owned(), json!({ "type": ["string", "null"], "description": REVISION_TEXT }));
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "EdgeQuota configuration",

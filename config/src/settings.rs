@@ -96,15 +96,11 @@ impl Settings {
 
 /// `cache_redis: {}` is "use `redis`", not a Redis with default fields.
 fn empty_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Redis>, D::Error> {
-    let Some(fields) =
-        Option::<serde_json::Map<String, serde_json::Value>>::deserialize(deserializer)?
-    else {
+    let Some(fields) = Option::<serde_json::Map<String, serde_json::Value>>::deserialize(deserializer)? else {
         return Ok(None);
     };
     if fields.is_empty() {
         return Ok(None);
     }
-    Redis::deserialize(serde_json::Value::Object(fields))
-        .map(Some)
-        .map_err(serde::de::Error::custom)
+    Redis::deserialize(serde_json::Value::Object(fields)).map(Some).map_err(serde::de::Error::custom)
 }

@@ -42,21 +42,12 @@ impl StateDir {
     /// What an interrupted save has left there is removed. An empty setting means "no state": do not call this.
     pub fn open(path: &Path) -> io::Result<StateDir> {
         if path.as_os_str().is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "state_dir is empty",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "state_dir is empty"));
         }
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        let dir = StateDir {
-            path: path.to_owned(),
-        };
+        let dir = StateDir { path: path.to_owned() };
         for entry in fs::read_dir(path)?.flatten() {
-            if entry
-                .file_name()
-                .to_str()
-                .is_some_and(|name| name.starts_with(TEMPORARY))
-            {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY)) {
                 // Whoever is just writing it (there should be no one) gets an error and saves again next time.
                 let _ = fs::remove_file(entry.path());
             }
@@ -70,10 +61,7 @@ impl StateDir {
     /// is not written again. After an error the old files are as they were.
     pub fn save(&self, snapshot: &Snapshot) -> io::Result<()> {
         if snapshot.bytes.len() > MAX_PLAIN {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the policy is larger than 16 MiB",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the policy is larger than 16 MiB"));
         }
         let current = self.path.join(CURRENT);
         let old = read(&current);
@@ -115,9 +103,7 @@ impl StateDir {
             (Ok(None), Ok(None)) => Found::Nothing,
             (Err(reason), Ok(None)) => Found::Damaged(format!("{CURRENT}: {reason}")),
             (Ok(None), Err(reason)) => Found::Damaged(format!("{PREVIOUS}: {reason}")),
-            (Err(reason), Err(copy)) => {
-                Found::Damaged(format!("{CURRENT}: {reason}; {PREVIOUS}: {copy}"))
-            }
+            (Err(reason), Err(copy)) => Found::Damaged(format!("{CURRENT}: {reason}; {PREVIOUS}: {copy}")),
         }
     }
 
@@ -125,15 +111,8 @@ impl StateDir {
     fn temporary(&self) -> io::Result<(File, PathBuf)> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = self
-            .path
-            .join(format!("{TEMPORARY}{}-{count}", std::process::id()));
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)?;
+        let path = self.path.join(format!("{TEMPORARY}{}-{count}", std::process::id()));
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         Ok((file, path))
     }
 }

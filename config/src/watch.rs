@@ -44,11 +44,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Pace {
-            quiet: Duration::from_millis(300),
-            most: Duration::from_secs(2),
-            poll: Duration::from_secs(10),
-        }
+        Pace { quiet: Duration::from_millis(300), most: Duration::from_secs(2), poll: Duration::from_secs(10) }
     }
 }
 
@@ -65,20 +61,11 @@ pub struct Watch {
 impl Watch {
     /// Starts; the task ends with `stop`. Where the operating system gives no notices (its limits are used up), it
     /// only polls, and warns.
-    pub async fn start(
-        targets: Vec<Target>,
-        pace: Pace,
-        stop: CancellationToken,
-    ) -> (Content, Watch) {
+    pub async fn start(targets: Vec<Target>, pace: Pace, stop: CancellationToken) -> (Content, Watch) {
         Watch::start_with(targets, pace, stop, true).await
     }
 
-    async fn start_with(
-        targets: Vec<Target>,
-        pace: Pace,
-        stop: CancellationToken,
-        notices: bool,
-    ) -> (Content, Watch) {
+    async fn start_with(targets: Vec<Target>, pace: Pace, stop: CancellationToken, notices: bool) -> (Content, Watch) {
         for path in targets.iter().filter_map(mount::never_changes) {
             tracing::warn!(
                 path = %path.display(),
@@ -93,14 +80,7 @@ impl Watch {
                 () = run.run() => {}
             }
         });
-        (
-            first.as_ref().clone(),
-            Watch {
-                seen,
-                last: first,
-                poke,
-            },
-        )
+        (first.as_ref().clone(), Watch { seen, last: first, poke })
     }
 
     /// The next content that differs from the last one reported. Only the newest is kept: a slow caller misses what
@@ -124,9 +104,7 @@ impl Watch {
 
     /// A handle that makes the watch read at once.
     pub fn poke(&self) -> Poke {
-        Poke {
-            poke: self.poke.clone(),
-        }
+        Poke { poke: self.poke.clone() }
     }
 }
 

@@ -11,31 +11,18 @@ use edgequota_config::{
 use secrecy::ExposeSecret;
 
 fn env(variables: &[(&str, &str)]) -> Environment {
-    variables
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect()
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn from(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, Problems> {
-    from_document(
-        &Document::parse("config.yaml", text).unwrap(),
-        &env(variables),
-        Role::ControlPlane,
-    )
+    from_document(&Document::parse("config.yaml", text).unwrap(), &env(variables), Role::ControlPlane)
 }
 
 /// What the kubelet puts into a pod whose namespace has the Services `edgequota`, `edgequota-admin`,
 /// `edgequota-controlplane` and `edgequota-server`.
 fn service_links() -> Environment {
     let mut links = Environment::new();
-    for service in [
-        "EDGEQUOTA",
-        "EDGEQUOTA_ADMIN",
-        "EDGEQUOTA_CONTROLPLANE",
-        "EDGEQUOTA_SERVER",
-        "EDGEQUOTA_PORT",
-    ] {
+    for service in ["EDGEQUOTA", "EDGEQUOTA_ADMIN", "EDGEQUOTA_CONTROLPLANE", "EDGEQUOTA_SERVER", "EDGEQUOTA_PORT"] {
         for (suffix, value) in [
             ("SERVICE_HOST", "10.0.0.1"),
             ("SERVICE_PORT", "8080"),
@@ -54,29 +41,15 @@ fn service_links() -> Environment {
         }
     }
     // A Service that would be named after a setting.
-    links.insert(
-        "EDGEQUOTA_SERVER_TLS_HTTP3_ADVERTISE_PORT".to_owned(),
-        "udp://10.0.0.1:443".to_owned(),
-    );
+    links.insert("EDGEQUOTA_SERVER_TLS_HTTP3_ADVERTISE_PORT".to_owned(), "udp://10.0.0.1:443".to_owned());
     links
 }
 
 #[test]
 fn the_environment_wins_over_the_file_and_the_file_over_defaults() {
-    let loaded = from(
-        "redis: { db: 1, pool_size: 7 }\n",
-        &[("EDGEQUOTA_REDIS_DB", "2")],
-    )
-    .unwrap();
+    let loaded = from("redis: { db: 1, pool_size: 7 }\n", &[("EDGEQUOTA_REDIS_DB", "2")]).unwrap();
     let redis = loaded.settings.redis;
-    assert_eq!(
-        (
-            redis.db,
-            redis.pool_size,
-            redis.deadline.to_string().as_str()
-        ),
-        (2, 7, "100ms")
-    );
+    assert_eq!((redis.db, redis.pool_size, redis.deadline.to_string().as_str()), (2, 7, "100ms"));
 }
 
 #[test]
@@ -100,12 +73,7 @@ fn each_kind_of_value_is_read() {
     assert_eq!(settings.redis.endpoints, ["a:1", "b:2"]);
     assert_eq!(settings.server.read_timeout.get().as_secs(), 90);
     assert_eq!(
-        settings
-            .server
-            .trusted_proxies
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>(),
+        settings.server.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["10.0.0.0/8", "::1/128"]
     );
     assert!(!settings.logging.access_log_enabled);
@@ -118,11 +86,7 @@ fn each_kind_of_value_is_read() {
 
 #[test]
 fn an_empty_variable_is_unset() {
-    let loaded = from(
-        "redis: { db: 1 }\n",
-        &[("EDGEQUOTA_REDIS_DB", ""), ("EDGEQUOTA_NOTHING", "")],
-    )
-    .unwrap();
+    let loaded = from("redis: { db: 1 }\n", &[("EDGEQUOTA_REDIS_DB", ""), ("EDGEQUOTA_NOTHING", "")]).unwrap();
     assert_eq!(loaded.settings.redis.db, 1);
     assert!(loaded.warnings.is_empty());
 }
@@ -147,23 +111,12 @@ fn mistakes_name_the_variable_and_never_a_secret() {
 #[test]
 fn a_variable_under_a_block_that_is_none_does_not_hide_the_mistake() {
     let problems = from("redis: 5\n", &[("EDGEQUOTA_REDIS_DB", "2")]).unwrap_err();
-    assert_eq!(
-        problems.to_string(),
-        "config.yaml:1:8: redis: a block of keys is expected here, not a single value"
-    );
+    assert_eq!(problems.to_string(), "config.yaml:1:8: redis: a block of keys is expected here, not a single value");
 }
 
 #[test]
 fn unknown_variables_are_warnings_with_the_nearest_name() {
-    let loaded = from(
-        "",
-        &[
-            ("EDGEQUOTA_REDIS_POOLSIZE", "5"),
-            ("EDGEQUOTA_WHATEVER", "x"),
-            ("OTHER", "x"),
-        ],
-    )
-    .unwrap();
+    let loaded = from("", &[("EDGEQUOTA_REDIS_POOLSIZE", "5"), ("EDGEQUOTA_WHATEVER", "x"), ("OTHER", "x")]).unwrap();
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         warnings,
@@ -177,40 +130,15 @@ fn unknown_variables_are_warnings_with_the_nearest_name() {
 #[test]
 fn service_links_set_nothing_and_are_silent() {
     let mut links = service_links();
-    assert!(
-        links
-            .iter()
-            .all(|(name, value)| is_service_link(name, value))
-    );
-    links.insert(
-        "EDGEQUOTA_CONFIG_FILE".to_owned(),
-        "/etc/edgequota/config.yaml".to_owned(),
-    );
-    let with = load(
-        Path::new("/nonexistent/config.yaml"),
-        &links,
-        Role::ControlPlane,
-    )
-    .unwrap();
-    let without = load(
-        Path::new("/nonexistent/config.yaml"),
-        &Environment::new(),
-        Role::ControlPlane,
-    )
-    .unwrap();
+    assert!(links.iter().all(|(name, value)| is_service_link(name, value)));
+    links.insert("EDGEQUOTA_CONFIG_FILE".to_owned(), "/etc/edgequota/config.yaml".to_owned());
+    let with = load(Path::new("/nonexistent/config.yaml"), &links, Role::ControlPlane).unwrap();
+    let without = load(Path::new("/nonexistent/config.yaml"), &Environment::new(), Role::ControlPlane).unwrap();
     assert!(with.warnings.is_empty(), "{:?}", with.warnings);
     assert_eq!(with.settings.redacted(), without.settings.redacted());
     // The same name with the value of a setting is the setting.
-    links.insert(
-        "EDGEQUOTA_SERVER_TLS_HTTP3_ADVERTISE_PORT".to_owned(),
-        "8443".to_owned(),
-    );
-    let set = load(
-        Path::new("/nonexistent/config.yaml"),
-        &links,
-        Role::ControlPlane,
-    )
-    .unwrap();
+    links.insert("EDGEQUOTA_SERVER_TLS_HTTP3_ADVERTISE_PORT".to_owned(), "8443".to_owned());
+    let set = load(Path::new("/nonexistent/config.yaml"), &links, Role::ControlPlane).unwrap();
     assert_eq!(set.settings.server.tls.http3_advertise_port, 8443);
 }
 
@@ -220,19 +148,11 @@ fn no_setting_can_be_taken_for_a_service_link() {
     assert!(reference.len() > 60);
     for name in &reference {
         assert!(!is_service_link(name, "8080"), "{name}");
-        assert_eq!(
-            reference.iter().filter(|other| *other == name).count(),
-            1,
-            "{name} names two settings"
-        );
+        assert_eq!(reference.iter().filter(|other| *other == name).count(), 1, "{name} names two settings");
     }
-    for name in [
-        "EDGEQUOTA_PORT",
-        "EDGEQUOTA_PORT_X_TCP",
-        "EDGEQUOTA_PORT_80_TCP_ADDR_X",
-        "PORT_80_TCP",
-        "EDGEQUOTA_PORT_80",
-    ] {
+    for name in
+        ["EDGEQUOTA_PORT", "EDGEQUOTA_PORT_X_TCP", "EDGEQUOTA_PORT_80_TCP_ADDR_X", "PORT_80_TCP", "EDGEQUOTA_PORT_80"]
+    {
         assert!(!is_service_link(name, "8080"), "{name}");
     }
 }

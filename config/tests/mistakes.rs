@@ -11,21 +11,13 @@ use edgequota_config::{
 /// A file without policy is read as a control plane would, which needs none.
 fn says(name: &str, text: &str) -> String {
     let loaded = Document::parse(name, text).and_then(|document| {
-        let role = if document.has_policy() {
-            Role::Standalone
-        } else {
-            Role::ControlPlane
-        };
+        let role = if document.has_policy() { Role::Standalone } else { Role::ControlPlane };
         from_document(&document, &Environment::new(), role)
     });
     match loaded {
         Err(problems) => problems.to_string(),
         Ok(loaded) => {
-            let warnings: String = loaded
-                .warnings
-                .iter()
-                .map(|warning| format!("warning: {warning}\n"))
-                .collect();
+            let warnings: String = loaded.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
             format!("no problems\n{warnings}")
         }
     }
@@ -33,15 +25,11 @@ fn says(name: &str, text: &str) -> String {
 
 #[test]
 fn what_a_user_reads_about_each_mistake() {
-    let mut files: Vec<_> =
-        std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| {
-                path.extension()
-                    .is_some_and(|extension| extension == "yaml")
-            })
-            .collect();
+    let mut files: Vec<_> = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
     files.sort();
     assert!(files.len() > 10);
     for path in files {

@@ -5,9 +5,7 @@ use edgequota_config::{Document, Role, Settings, load::Environment};
 
 fn settings(text: &str) -> Settings {
     let document = Document::parse("config.yaml", text).unwrap();
-    document
-        .settings(&Environment::new())
-        .unwrap_or_else(|problems| panic!("{problems}"))
+    document.settings(&Environment::new()).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 #[test]
@@ -29,13 +27,7 @@ fn plain_scalars_are_typed_by_the_schema() {
             .replace(", server_name_is_not_here: 1", "")
             .as_str(),
     );
-    assert_eq!(
-        (
-            settings.redis.username.as_str(),
-            settings.redis.master_name.as_str()
-        ),
-        ("off", "123")
-    );
+    assert_eq!((settings.redis.username.as_str(), settings.redis.master_name.as_str()), ("off", "123"));
 }
 
 #[test]
@@ -47,22 +39,13 @@ fn secrets_and_userinfo_are_redacted() {
     let shown = settings.redacted().to_string();
     assert!(!shown.contains("hunter2"), "{shown}");
     assert_eq!(shown.matches("[REDACTED]").count(), 7, "{shown}");
-    assert!(
-        !serde_json::to_string(&settings.redis)
-            .unwrap()
-            .contains("hunter2")
-    );
+    assert!(!serde_json::to_string(&settings.redis).unwrap().contains("hunter2"));
     assert!(!format!("{settings:?}").contains("password: hunter2"));
 }
 
 #[test]
 fn spellings_of_the_tls_version_become_one() {
-    for (text, version) in [
-        ("", ""),
-        ("1.2", "1.2"),
-        ("TLS12", "1.2"),
-        ("tls1.3", "1.3"),
-    ] {
+    for (text, version) in [("", ""), ("1.2", "1.2"), ("TLS12", "1.2"), ("tls1.3", "1.3")] {
         let text = format!("server: {{ tls: {{ min_version: \"{text}\" }} }}\n");
         assert_eq!(settings(&text).server.tls.min_version, version);
     }
@@ -77,24 +60,10 @@ fn what_is_not_built_names_itself() {
     let paths: Vec<&str> = not_built.iter().map(|p| p.path.as_str()).collect();
     assert_eq!(
         paths,
-        [
-            "server.tls.enabled",
-            "server.tls.http3_enabled",
-            "redis.mode",
-            "cache_redis",
-            "tracing.enabled"
-        ]
+        ["server.tls.enabled", "server.tls.http3_enabled", "redis.mode", "cache_redis", "tracing.enabled"]
     );
-    assert!(
-        not_built
-            .iter()
-            .all(|p| p.message.contains(&p.path) && p.message.contains("not built"))
-    );
-    assert!(
-        settings("redis: { mode: embedded }\n")
-            .not_built()
-            .is_empty()
-    );
+    assert!(not_built.iter().all(|p| p.message.contains(&p.path) && p.message.contains("not built")));
+    assert!(settings("redis: { mode: embedded }\n").not_built().is_empty());
 }
 
 #[test]
@@ -122,41 +91,20 @@ fn changes_that_need_a_restart_are_named_and_hot_ones_are_not() {
 #[test]
 fn roles_have_rules_of_their_own() {
     let of = |text: &str, role| {
-        settings(text)
-            .role_problems(role)
-            .into_iter()
-            .map(|p| format!("{}: {}", p.path, p.message))
-            .collect::<Vec<_>>()
+        settings(text).role_problems(role).into_iter().map(|p| format!("{}: {}", p.path, p.message)).collect::<Vec<_>>()
     };
     let embedded = "redis: { mode: embedded }\ncontrol_plane: { address: 'http://cp:9091' }\n";
-    assert!(
-        of(embedded, Role::DataPlane)[0]
-            .starts_with("redis.mode: redis.mode embedded is refused together with")
-    );
+    assert!(of(embedded, Role::DataPlane)[0].starts_with("redis.mode: redis.mode embedded is refused together with"));
     assert!(of("redis: { mode: embedded }\n", Role::Standalone).is_empty());
+    assert_eq!(of("", Role::DataPlane), ["control_plane.address: control_plane.address is required for a data plane"]);
     assert_eq!(
-        of("", Role::DataPlane),
-        ["control_plane.address: control_plane.address is required for a data plane"]
-    );
-    assert_eq!(
-        of(
-            "control_plane: { tls: { enabled: true } }\n",
-            Role::ControlPlane
-        ),
-        [
-            "control_plane.tls.cert_file: control_plane.tls.cert_file and control_plane.tls.key_file are required"
-        ]
+        of("control_plane: { tls: { enabled: true } }\n", Role::ControlPlane),
+        ["control_plane.tls.cert_file: control_plane.tls.cert_file and control_plane.tls.key_file are required"]
     );
     assert_eq!(
         of("server: { address: ':9090' }\n", Role::Standalone),
         ["server.address: server.address and admin.address are the same address \":9090\""]
     );
-    assert!(
-        of(
-            "server: { address: ':0' }\nadmin: { address: ':0' }\n",
-            Role::Standalone
-        )
-        .is_empty()
-    );
+    assert!(of("server: { address: ':0' }\nadmin: { address: ':0' }\n", Role::Standalone).is_empty());
     assert!(of("server: { address: ':9090' }\n", Role::ControlPlane).is_empty());
 }

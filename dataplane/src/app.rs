@@ -11,7 +11,10 @@ use std::{
 use arc_swap::ArcSwap;
 use edgequota_config::Settings;
 use edgequota_counters::Counters;
-use edgequota_ops::{access_log::AccessLog, metrics::Metrics as Registry, probes::Probes, resources, shutdown::Shutdown, watchdog::Watchdog};
+use edgequota_ops::{
+    access_log::AccessLog, metrics::Metrics as Registry, probes::Probes, resources, shutdown::Shutdown,
+    watchdog::Watchdog,
+};
 
 use crate::{
     admission::{Admission, bearable_connections, memory_limit},
@@ -91,11 +94,16 @@ impl Bound {
             Arc::new(move || dropped.dropped()),
         );
         let open = Arc::clone(&admission);
-        parts.registry.gauge_fn("edgequota_connections", "Open client connections.", &[], Arc::new(move || {
-            #[allow(clippy::cast_precision_loss)]
-            let open = open.open_connections() as f64;
-            vec![(Vec::new(), open)]
-        }));
+        parts.registry.gauge_fn(
+            "edgequota_connections",
+            "Open client connections.",
+            &[],
+            Arc::new(move || {
+                #[allow(clippy::cast_precision_loss)]
+                let open = open.open_connections() as f64;
+                vec![(Vec::new(), open)]
+            }),
+        );
         let shared = Arc::new(Shared {
             settings: ArcSwap::from_pointee(Live::new(&parts.settings, bearable)),
             slot: parts.slot,

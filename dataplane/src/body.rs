@@ -9,7 +9,12 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
-use crate::{h1::conn::RequestBody, listen::h2::H2Body, timer::Deadline, upstream::{h1::AnswerBody, h2::AnswerH2}};
+use crate::{
+    h1::conn::RequestBody,
+    listen::h2::H2Body,
+    timer::Deadline,
+    upstream::{h1::AnswerBody, h2::AnswerH2},
+};
 
 /// Why a body ended before its end, and at whose hands.
 #[derive(Debug, thiserror::Error)]

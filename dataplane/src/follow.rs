@@ -77,10 +77,7 @@ pub struct Config {
 /// read, an address that is none); everything else is retried for ever.
 ///
 /// `probes` gets a guard `policy` that opens with the first policy.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the one door of the module, called once"
-)]
+#[allow(clippy::too_many_arguments, reason = "the one door of the module, called once")]
 pub async fn follow(
     config: Config,
     slot: Arc<PolicySlot>,
@@ -93,13 +90,7 @@ pub async fn follow(
     let connector = Connector::new(&config.settings)?;
     let measured = metrics::Measured::register(metrics, &slot);
     let applier = Applier::new(slot, state, measured, probes, &config.settings.address);
-    let mut follower = Follower {
-        connector,
-        applier,
-        fleet,
-        config,
-        instance: instance(),
-    };
+    let mut follower = Follower { connector, applier, fleet, config, instance: instance() };
     tokio::select! {
         () = stop.cancelled() => {}
         () = follower.run() => {}
@@ -130,8 +121,7 @@ impl Follower {
         loop {
             let address = self.config.settings.address.clone();
             let connected = {
-                let connecting =
-                    tokio::time::timeout(self.config.times.connect, self.connector.connect());
+                let connecting = tokio::time::timeout(self.config.times.connect, self.connector.connect());
                 tokio::pin!(connecting);
                 loop {
                     tokio::select! {

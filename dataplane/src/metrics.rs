@@ -49,8 +49,14 @@ impl Metrics {
             ("edgequota_tenant_key_rejected", "Invalid tenant keys answered by the external limits service."),
             ("edgequota_events_dropped", "Usage events dropped because the buffer was full."),
             ("edgequota_events_send_failures", "Batches of usage events that could not be delivered."),
-            ("edgequota_external_rl_semaphore_rejected", "Calls to the external limits service refused for want of room."),
-            ("edgequota_external_rl_singleflight_shared", "Calls to the external limits service that shared another one's answer."),
+            (
+                "edgequota_external_rl_semaphore_rejected",
+                "Calls to the external limits service refused for want of room.",
+            ),
+            (
+                "edgequota_external_rl_singleflight_shared",
+                "Calls to the external limits service that shared another one's answer.",
+            ),
         ] {
             registry.counter(name, help);
         }
@@ -60,8 +66,18 @@ impl Metrics {
         ] {
             registry.histogram_vec(name, help, SERVICE_SECONDS, &[], 1).with(&[]);
         }
-        let tenant_allowed = registry.counter_vec("edgequota_tenant_requests_allowed", "Requests allowed, by tenant.", &["tenant"], max_tenants);
-        let tenant_limited = registry.counter_vec("edgequota_tenant_requests_limited", "Requests refused by a limit, by tenant.", &["tenant"], max_tenants);
+        let tenant_allowed = registry.counter_vec(
+            "edgequota_tenant_requests_allowed",
+            "Requests allowed, by tenant.",
+            &["tenant"],
+            max_tenants,
+        );
+        let tenant_limited = registry.counter_vec(
+            "edgequota_tenant_requests_limited",
+            "Requests refused by a limit, by tenant.",
+            &["tenant"],
+            max_tenants,
+        );
         let (allowed, limited) = (tenant_allowed.clone(), tenant_limited.clone());
         registry.counter_fn(
             "edgequota_tenant_label_overflow",
@@ -69,19 +85,39 @@ impl Metrics {
             Arc::new(move || allowed.overflowed() + limited.overflowed()),
         );
         Metrics {
-            requests_allowed: registry.counter("edgequota_requests_allowed", "Requests let through, for whatever reason."),
-            requests_limited: registry.counter("edgequota_requests_limited", "Requests refused because a limit was used up."),
-            key_extract_errors: registry.counter("edgequota_key_extract_errors", "Requests whose limit key could not be extracted."),
+            requests_allowed: registry
+                .counter("edgequota_requests_allowed", "Requests let through, for whatever reason."),
+            requests_limited: registry
+                .counter("edgequota_requests_limited", "Requests refused because a limit was used up."),
+            key_extract_errors: registry
+                .counter("edgequota_key_extract_errors", "Requests whose limit key could not be extracted."),
             auth_errors: registry.counter("edgequota_auth_errors", "Calls to the auth service that failed."),
             auth_denied: registry.counter("edgequota_auth_denied", "Requests that the auth service refused."),
-            concurrent_requests_rejected: registry
-                .counter("edgequota_concurrent_requests_rejected", "Requests refused because server.max_concurrent_requests were under way."),
-            connections_rejected: registry.counter("edgequota_connections_rejected", "Connections closed because server.max_connections were open."),
+            concurrent_requests_rejected: registry.counter(
+                "edgequota_concurrent_requests_rejected",
+                "Requests refused because server.max_concurrent_requests were under way.",
+            ),
+            connections_rejected: registry.counter(
+                "edgequota_connections_rejected",
+                "Connections closed because server.max_connections were open.",
+            ),
             backend_duration: registry
-                .histogram_vec("edgequota_backend_duration_seconds", "Time from choosing a backend to the head of its answer.", BACKEND_SECONDS, &[], 1)
+                .histogram_vec(
+                    "edgequota_backend_duration_seconds",
+                    "Time from choosing a backend to the head of its answer.",
+                    BACKEND_SECONDS,
+                    &[],
+                    1,
+                )
                 .with(&[]),
             remaining_tokens: registry
-                .histogram_vec("edgequota_ratelimit_remaining_tokens", "Tokens left after a decision, of the limit with the fewest.", REMAINING_TOKENS, &[], 1)
+                .histogram_vec(
+                    "edgequota_ratelimit_remaining_tokens",
+                    "Tokens left after a decision, of the limit with the fewest.",
+                    REMAINING_TOKENS,
+                    &[],
+                    1,
+                )
                 .with(&[]),
             request_duration: registry.histogram_vec(
                 "edgequota_request_duration_seconds",
@@ -90,7 +126,12 @@ impl Metrics {
                 &["method", "status_code"],
                 MAX_REQUEST_SETS,
             ),
-            refusals: registry.counter_vec("edgequota_refusals", "Requests refused, by reason.", &["reason"], MAX_REASONS),
+            refusals: registry.counter_vec(
+                "edgequota_refusals",
+                "Requests refused, by reason.",
+                &["reason"],
+                MAX_REASONS,
+            ),
             limit_decisions: registry.counter_vec(
                 "edgequota_limit_decisions",
                 "What each limit said, by itself.",
@@ -203,7 +244,10 @@ impl WorkerMetrics {
         if tenants.len() >= MAX_CACHED {
             tenants.clear();
         }
-        let cells = Rc::new(TenantCells { allowed: metrics.tenant_allowed.with(&[tenant]), limited: metrics.tenant_limited.with(&[tenant]) });
+        let cells = Rc::new(TenantCells {
+            allowed: metrics.tenant_allowed.with(&[tenant]),
+            limited: metrics.tenant_limited.with(&[tenant]),
+        });
         tenants.insert(tenant.into(), Rc::clone(&cells));
         cells
     }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::SystemTime,
@@ -55,14 +55,25 @@ pub struct PolicySlot {
     current: ArcSwapOption<InForce>,
     serial: AtomicU64,
     changes: watch::Sender<u64>,
+    /// Replaced policies that somebody may still hold.
+    retired: Mutex<Vec<Arc<InForce>>>,
 }
 
 impl PolicySlot {
     /// Puts a policy in force. The caller is the only writer and has checked the generation.
     pub fn put(&self, next: InForce) {
-        self.current.store(Some(Arc::new(next)));
+        let replaced = self.current.swap(Some(Arc::new(next)));
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).extend(replaced);
         let serial = self.serial.fetch_add(1, Ordering::Release) + 1;
         self.changes.send_replace(serial);
+    }
+
+    /// Frees replaced policies that nobody else holds any more; answers how many are still held. Called off the request
+    /// path: a policy of 100,000 overrides takes a worker longer to free than many requests together.
+    pub fn free_retired(&self) -> usize {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|policy| Arc::strong_count(policy) > 1);
+        retired.len()
     }
 
     /// For those that want to be told rather than look: the control side, never a request.

@@ -115,7 +115,9 @@ pub enum StartError {
     #[error("cannot start the workers: {0}")]
     Workers(std::io::Error),
     /// failClosed without a store.
-    #[error("redis did not answer for {STORE_AT_START:?}, and rate_limit.failure_policy is failClosed: check redis.endpoints")]
+    #[error(
+        "redis did not answer for {STORE_AT_START:?}, and rate_limit.failure_policy is failClosed: check redis.endpoints"
+    )]
     NoStore,
 }
 
@@ -175,7 +177,16 @@ impl Bound {
         let mut file = None;
         if matches!(source, PolicySource::OwnFile) {
             let (path, environment) = (options.config_path.clone(), options.environment.clone());
-            let mut source = FileSource::start(path, environment, options.pace, Arc::clone(&slot), &options.registry, &options.probes, stop.clone()).await;
+            let mut source = FileSource::start(
+                path,
+                environment,
+                options.pace,
+                Arc::clone(&slot),
+                &options.registry,
+                &options.probes,
+                stop.clone(),
+            )
+            .await;
             source.load_first().await.map_err(StartError::Config)?;
             require_store(&options, &slot).await?;
             file = Some(source);
@@ -194,7 +205,13 @@ impl Bound {
             "edgequota_config_reload_success",
             "1: the file is in force as it is; 0: it was refused, and what was in force before stays",
         );
-        let reload = Reload { running: Arc::clone(&running), in_force, reload_success: reload_success.clone(), redis: options.redis, on_logging: options.on_logging };
+        let reload = Reload {
+            running: Arc::clone(&running),
+            in_force,
+            reload_success: reload_success.clone(),
+            redis: options.redis,
+            on_logging: options.on_logging,
+        };
         let following = match (file, source) {
             (Some(file), _) => {
                 started(file.poke());
@@ -205,7 +222,8 @@ impl Bound {
             }
             (None, source) => {
                 reload_success.set(1.0);
-                let (first, watch) = Watch::start(vec![Target::File(options.config_path.clone())], options.pace, stop.clone()).await;
+                let (first, watch) =
+                    Watch::start(vec![Target::File(options.config_path.clone())], options.pace, stop.clone()).await;
                 started(watch.poke());
                 drop(first);
                 tokio::spawn(reload.run(watch, options.environment, stop.clone()));
@@ -299,12 +317,18 @@ async fn say_started(counters: Counters, probes: Probes, stop: CancellationToken
 /// What of a policy concerns the whole process is taken over when it comes into force.
 async fn follow_policy(slot: Arc<PolicySlot>, running: Arc<Running>, stop: CancellationToken) {
     let mut changes = slot.changes();
+    let mut free = tokio::time::interval(Duration::from_secs(1));
+    free.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         if let Some(in_force) = slot.load() {
             running.apply_policy(&in_force.policy);
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
+            _ = free.tick() => {
+                slot.free_retired();
+                continue;
+            }
             () = stop.cancelled() => return,
         }
     }
@@ -322,7 +346,10 @@ struct Reload {
 impl Reload {
     fn apply(&self, settings: Settings) {
         let settings = Arc::new(settings);
-        let before = std::mem::replace(&mut *self.in_force.lock().unwrap_or_else(PoisonError::into_inner), Arc::clone(&settings));
+        let before = std::mem::replace(
+            &mut *self.in_force.lock().unwrap_or_else(PoisonError::into_inner),
+            Arc::clone(&settings),
+        );
         for setting in before.needs_restart(&settings) {
             tracing::warn!(setting, "this change needs a restart; the rest of the edit is in force");
         }
@@ -372,7 +399,12 @@ fn same_redis(a: &Redis, b: &Redis) -> bool {
 }
 
 /// What the endpoints that both planes have need to know.
-fn shared(options: &Options, running: &Arc<Running>, slot: &Arc<PolicySlot>, in_force: &Arc<Mutex<Arc<Settings>>>) -> admin::Shared {
+fn shared(
+    options: &Options,
+    running: &Arc<Running>,
+    slot: &Arc<PolicySlot>,
+    in_force: &Arc<Mutex<Arc<Settings>>>,
+) -> admin::Shared {
     let (ping, counted) = (options.counters.clone(), options.counters.clone());
     let (running, slot, in_force) = (Arc::clone(running), Arc::clone(slot), Arc::clone(in_force));
     admin::Shared {
@@ -384,7 +416,10 @@ fn shared(options: &Options, running: &Arc<Running>, slot: &Arc<PolicySlot>, in_
         })),
         config: Arc::new(move || {
             let mut document = in_force.lock().unwrap_or_else(PoisonError::into_inner).redacted();
-            let policy = slot.load().and_then(|p| PolicySpec::from_canonical(&p.snapshot.bytes).ok()).map(|spec| spec.redacted());
+            let policy = slot
+                .load()
+                .and_then(|p| PolicySpec::from_canonical(&p.snapshot.bytes).ok())
+                .map(|spec| spec.redacted());
             if let (Value::Object(document), Some(Value::Object(policy))) = (&mut document, policy) {
                 document.extend(policy);
             }

@@ -13,11 +13,7 @@ use std::rc::Rc;
 
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 
-use self::{
-    context::Context,
-    record::Record,
-    reject::Reject,
-};
+use self::{context::Context, record::Record, reject::Reject};
 use crate::{body::Body, listen::client::Client};
 
 /// A request as the wire gave it, framing already understood.

@@ -79,7 +79,7 @@ impl Current {
 
 impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, decider: Decider, pools: Pools) -> Rc<Worker> {
-                Rc::new(Worker {
+        Rc::new(Worker {
             index,
             shared,
             decider,

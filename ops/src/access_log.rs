@@ -21,15 +21,8 @@ impl AccessLog {
     /// `out` gets whole lines with each `write_all`; it may block for as long as it likes. The thread writes what is
     /// left and ends when the last clone is dropped.
     pub fn start(out: Box<dyn Write + Send>, shards: usize) -> AccessLog {
-        let config = Config {
-            name: "access-log",
-            shards: shards + 1,
-            capacity: RING,
-            gather: GATHER,
-        };
-        AccessLog {
-            lines: Lines::start(&config, out),
-        }
+        let config = Config { name: "access-log", shards: shards + 1, capacity: RING, gather: GATHER };
+        AccessLog { lines: Lines::start(&config, out) }
     }
 
     /// On standard output, which it shares with the log without ever mixing two lines.

@@ -85,10 +85,7 @@ struct Shard {
 impl Lines {
     /// Starts the writer thread on `out`, which gets whole lines with each `write_all`.
     pub(crate) fn start(config: &Config, out: Box<dyn Write + Send>) -> Lines {
-        let shard = || Shard {
-            buffers: [Mutex::default(), Mutex::default()],
-            dropped: AtomicU64::new(0),
-        };
+        let shard = || Shard { buffers: [Mutex::default(), Mutex::default()], dropped: AtomicU64::new(0) };
         let shared = Arc::new(Shared {
             shards: (0..config.shards.max(1)).map(|_| shard()).collect(),
             half: config.capacity / 2,
@@ -102,30 +99,19 @@ impl Lines {
             refused: AtomicU64::new(0),
         });
         let writer = shared.clone();
-        let spawned = std::thread::Builder::new()
-            .name(config.name.to_owned())
-            .spawn(move || writer.write_all(out));
+        let spawned = std::thread::Builder::new().name(config.name.to_owned()).spawn(move || writer.write_all(out));
         match spawned {
             Ok(handle) => drop(shared.thread.set(handle.thread().clone())),
             // there is no log to say it in; lines are dropped and counted
-            Err(error) => drop(writeln!(
-                io::stderr(),
-                "warning: no thread for {}: {error}",
-                config.name
-            )),
+            Err(error) => drop(writeln!(io::stderr(), "warning: no thread for {}: {error}", config.name)),
         }
-        Lines {
-            owner: Arc::new(Owner { shared }),
-        }
+        Lines { owner: Arc::new(Owner { shared }) }
     }
 
     /// Hands over whole lines; false: dropped and counted, because the writer is behind by the whole capacity.
     pub(crate) fn push(&self, line: &[u8]) -> bool {
         let shared = &self.owner.shared;
-        let shard = shared
-            .shards
-            .get(metrics::current_shard())
-            .unwrap_or(&shared.shards[0]);
+        let shard = shared.shards.get(metrics::current_shard()).unwrap_or(&shared.shards[0]);
         let taken = shard.push(line, shared.half);
         if !taken {
             shard.dropped.fetch_add(1, Relaxed);
@@ -140,12 +126,7 @@ impl Lines {
     /// Lines dropped so far.
     pub(crate) fn dropped(&self) -> u64 {
         let shared = &self.owner.shared;
-        shared.refused.load(Relaxed)
-            + shared
-                .shards
-                .iter()
-                .map(|shard| shard.dropped.load(Relaxed))
-                .sum::<u64>()
+        shared.refused.load(Relaxed) + shared.shards.iter().map(|shard| shard.dropped.load(Relaxed)).sum::<u64>()
     }
 
     /// Waits until what was handed over before the call is written, at most `limit`; whether it is.
@@ -163,11 +144,7 @@ impl Lines {
             if left.is_zero() {
                 return false;
             }
-            rounds = shared
-                .round_done
-                .wait_timeout(rounds, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            rounds = shared.round_done.wait_timeout(rounds, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }

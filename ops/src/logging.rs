@@ -55,9 +55,7 @@ impl LogHandle {
 
     /// Level and format, hot.
     pub fn apply(&self, settings: &Logging) {
-        self.state
-            .format
-            .store(format_code(settings.format), Relaxed);
+        self.state.format.store(format_code(settings.format), Relaxed);
         self.set_level(settings.level);
     }
 
@@ -76,15 +74,9 @@ impl LogHandle {
 /// slow stdout drops lines rather than a request. Later calls apply their settings to the one that is there.
 pub fn init(settings: &Logging) -> LogHandle {
     let handle = INSTALLED.get_or_init(|| {
-        let config = Config {
-            name: "log",
-            shards: 1,
-            capacity: RING,
-            gather: GATHER,
-        };
+        let config = Config { name: "log", shards: 1, capacity: RING, gather: GATHER };
         let handle = LogHandle::new(settings, Lines::start(&config, Box::new(Stdout)));
-        let subscriber =
-            tracing_subscriber::registry().with(layer::Lined::new(handle.state.clone()));
+        let subscriber = tracing_subscriber::registry().with(layer::Lined::new(handle.state.clone()));
         // a test that brought its own subscriber keeps it
         let _ = tracing::subscriber::set_global_default(subscriber);
         handle
@@ -112,9 +104,7 @@ impl LogHandle {
             format: AtomicU8::new(format_code(settings.format)),
             lines,
         };
-        LogHandle {
-            state: Arc::new(state),
-        }
+        LogHandle { state: Arc::new(state) }
     }
 }
 

@@ -54,9 +54,7 @@ impl Metrics {
     pub fn new(workers: usize) -> Metrics {
         let metrics = Self::bare(workers);
         for (name, counter) in process::register(&metrics.inner.exporter) {
-            metrics
-                .registered()
-                .insert(name, Registered::Process { counter });
+            metrics.registered().insert(name, Registered::Process { counter });
         }
         metrics.counter_fn(
             "edgequota_log_dropped",
@@ -82,9 +80,7 @@ impl Metrics {
         let found = self.find_or(name, || {
             let counter = Counter::new(&self.inner.arena);
             let read = counter.clone();
-            self.inner
-                .exporter
-                .counter(name, help, 1, move |out| out(read.value(), &[]));
+            self.inner.exporter.counter(name, help, 1, move |out| out(read.value(), &[]));
             Registered::Counter(counter)
         });
         match found {
@@ -97,18 +93,11 @@ impl Metrics {
     }
 
     /// A counter whose value is read by `f` at scrape time; `f` must never go down.
-    pub fn counter_fn(
-        &self,
-        name: &'static str,
-        help: &'static str,
-        f: Arc<dyn Fn() -> u64 + Send + Sync>,
-    ) {
+    pub fn counter_fn(&self, name: &'static str, help: &'static str, f: Arc<dyn Fn() -> u64 + Send + Sync>) {
         let found = self.find_or(name, || {
             let slot: Slot<CounterFn> = Arc::new(Mutex::new(f.clone()));
             let read = slot.clone();
-            self.inner
-                .exporter
-                .counter(name, help, 1, move |out| out(current(&read)(), &[]));
+            self.inner.exporter.counter(name, help, 1, move |out| out(current(&read)(), &[]));
             Registered::CounterFn(slot)
         });
         match found {
@@ -128,23 +117,16 @@ impl Metrics {
         let found = self.find_or(name, || {
             let sets = Arc::new(LabelSets::new(labels, cap));
             let vec = CounterVec::new(sets.clone(), self.inner.arena.clone());
-            self.inner
-                .exporter
-                .counter(name, help, sets.ceiling() + 1, move |out| {
-                    sets.each(|labels, counter: &Counter| {
-                        out(counter.value(), &export::attributes(labels))
-                    });
-                });
+            self.inner.exporter.counter(name, help, sets.ceiling() + 1, move |out| {
+                sets.each(|labels, counter: &Counter| out(counter.value(), &export::attributes(labels)));
+            });
             Registered::CounterVec(vec)
         });
         match found {
             Registered::CounterVec(vec) => vec,
             _ => {
                 wrong_kind(name);
-                CounterVec::new(
-                    Arc::new(LabelSets::new(labels, cap)),
-                    self.inner.arena.clone(),
-                )
+                CounterVec::new(Arc::new(LabelSets::new(labels, cap)), self.inner.arena.clone())
             }
         }
     }
@@ -154,9 +136,7 @@ impl Metrics {
         let found = self.find_or(name, || {
             let gauge = Gauge::new();
             let read = gauge.clone();
-            self.inner
-                .exporter
-                .gauge(name, help, 1, move |out| out(read.value(), &[]));
+            self.inner.exporter.gauge(name, help, 1, move |out| out(read.value(), &[]));
             Registered::Gauge(gauge)
         });
         match found {
@@ -180,17 +160,10 @@ impl Metrics {
         let found = self.find_or(name, || {
             let slot: Slot<GaugeFn> = Arc::new(Mutex::new(f.clone()));
             let read = slot.clone();
-            let limit = if labels.is_empty() {
-                1
-            } else {
-                export::MAX_ROWS
-            };
+            let limit = if labels.is_empty() { 1 } else { export::MAX_ROWS };
             self.inner.exporter.gauge(name, help, limit, move |out| {
                 for (values, value) in current(&read)().into_iter().take(export::MAX_ROWS) {
-                    let pairs = labels
-                        .iter()
-                        .copied()
-                        .zip(values.iter().map(String::as_str));
+                    let pairs = labels.iter().copied().zip(values.iter().map(String::as_str));
                     out(value, &export::attributes(pairs));
                 }
             });
@@ -236,8 +209,7 @@ impl Metrics {
         let mut text = String::with_capacity(16 * 1024);
         if openmetrics {
             openmetrics::encode(&families, &mut text);
-        } else if let Err(error) = prometheus::TextEncoder::new().encode_utf8(&families, &mut text)
-        {
+        } else if let Err(error) = prometheus::TextEncoder::new().encode_utf8(&families, &mut text) {
             tracing::error!(%error, "metrics cannot be written as text");
         }
         text
@@ -246,17 +218,11 @@ impl Metrics {
     /// Every registered name as it appears in the text (for the docs test), sorted.
     pub fn names(&self) -> Vec<String> {
         let suffix = |kind: &Registered| if kind.is_counter() { "_total" } else { "" };
-        self.registered()
-            .iter()
-            .map(|(name, kind)| format!("{name}{}", suffix(kind)))
-            .collect()
+        self.registered().iter().map(|(name, kind)| format!("{name}{}", suffix(kind))).collect()
     }
 
     fn registered(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Registered>> {
-        self.inner
-            .registered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find_or(&self, name: &'static str, make: impl FnOnce() -> Registered) -> Registered {
@@ -266,16 +232,11 @@ impl Metrics {
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics")
-            .field("names", &self.registered().len())
-            .finish()
+        f.debug_struct("Metrics").field("names", &self.registered().len()).finish()
     }
 }
 
 /// A mistake in the program, not of the user: the caller gets cells that nobody reads.
 fn wrong_kind(name: &'static str) {
-    tracing::error!(
-        metric = name,
-        "metric registered twice as two kinds, the second one is not exposed"
-    );
+    tracing::error!(metric = name, "metric registered twice as two kinds, the second one is not exposed");
 }

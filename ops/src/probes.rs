@@ -62,13 +62,8 @@ pub struct Answer {
 impl Probes {
     /// Not started, no guards: not ready.
     pub fn new() -> Probes {
-        let inner = Inner {
-            state: Mutex::new(State::default()),
-            ready: watch::Sender::new(false),
-        };
-        Probes {
-            inner: Arc::new(inner),
-        }
+        let inner = Inner { state: Mutex::new(State::default()), ready: watch::Sender::new(false) };
+        Probes { inner: Arc::new(inner) }
     }
 
     /// `/startz` turns 200.
@@ -79,10 +74,7 @@ impl Probes {
     /// A guard that waits, with what it waits for (`policy from https://...`). The same name again is the same guard,
     /// closed again.
     pub fn guard(&self, name: &'static str, waiting_for: &str) -> Guard {
-        let guard = Guard {
-            name,
-            inner: self.inner.clone(),
-        };
+        let guard = Guard { name, inner: self.inner.clone() };
         guard.close(waiting_for);
         guard
     }
@@ -116,18 +108,12 @@ impl Probes {
     pub fn startz(&self) -> Answer {
         let ok = self.inner.state().started;
         let status = if ok { "started" } else { "not_started" };
-        Answer {
-            ok,
-            body: json!({ "status": status }),
-        }
+        Answer { ok, body: json!({ "status": status }) }
     }
 
     /// `/healthz`: that it answers at all is the answer.
     pub fn healthz(&self) -> Answer {
-        Answer {
-            ok: true,
-            body: json!({ "status": "alive" }),
-        }
+        Answer { ok: true, body: json!({ "status": "alive" }) }
     }
 
     /// `/readyz`, with a `detail` where there is something to say.
@@ -173,25 +159,16 @@ impl Guard {
 
     /// Closed (again), with what it waits for.
     pub fn close(&self, waiting_for: &str) {
-        let text = cut(waiting_for
-            .strip_prefix("waiting for ")
-            .unwrap_or(waiting_for))
-        .to_owned();
+        let text = cut(waiting_for.strip_prefix("waiting for ").unwrap_or(waiting_for)).to_owned();
         self.inner.change(|state| {
-            let gate = state.guards.entry(self.name).or_insert_with(|| Gate {
-                waiting_for: None,
-                since: Instant::now(),
-            });
+            let gate =
+                state.guards.entry(self.name).or_insert_with(|| Gate { waiting_for: None, since: Instant::now() });
             let was_open = gate.waiting_for.is_none();
             if was_open {
                 gate.since = Instant::now();
             }
             if was_open || gate.waiting_for.as_deref() != Some(text.as_str()) {
-                tracing::info!(
-                    guard = self.name,
-                    waiting_for = text.as_str(),
-                    "readiness guard closed"
-                );
+                tracing::info!(guard = self.name, waiting_for = text.as_str(), "readiness guard closed");
             }
             gate.waiting_for = Some(text);
         });
@@ -214,9 +191,7 @@ impl Inner {
         change(&mut state);
         let ready = state.ready();
         // under the lock, so that two changes cannot publish in the wrong order
-        let turned = self
-            .ready
-            .send_if_modified(|shown| std::mem::replace(shown, ready) != ready);
+        let turned = self.ready.send_if_modified(|shown| std::mem::replace(shown, ready) != ready);
         drop(state);
         if turned {
             tracing::info!(ready, "readiness changed");
@@ -226,9 +201,7 @@ impl Inner {
 
 impl State {
     fn ready(&self) -> bool {
-        self.started
-            && !self.draining
-            && self.guards.values().all(|gate| gate.waiting_for.is_none())
+        self.started && !self.draining && self.guards.values().all(|gate| gate.waiting_for.is_none())
     }
 
     fn detail(&self) -> String {
@@ -238,16 +211,9 @@ impl State {
         } else if !self.started {
             said.push("starting".to_owned());
         }
-        let waiting = self
-            .guards
-            .values()
-            .filter_map(|gate| gate.waiting_for.as_deref());
+        let waiting = self.guards.values().filter_map(|gate| gate.waiting_for.as_deref());
         said.extend(waiting.map(|what| format!("waiting for {what}")));
-        said.extend(
-            self.notes
-                .iter()
-                .map(|(name, text)| format!("{name}: {text}")),
-        );
+        said.extend(self.notes.iter().map(|(name, text)| format!("{name}: {text}")));
         said.join("; ")
     }
 }

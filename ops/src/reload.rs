@@ -23,16 +23,10 @@ pub(crate) trait Reload: Send + Sync {
 static WATCHED: Mutex<Vec<Weak<dyn Reload>>> = Mutex::new(Vec::new());
 
 /// Looks at it every 10 s, until its last owner drops it.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the sleep is on a thread of its own"
-)]
+#[allow(clippy::disallowed_methods, reason = "the sleep is on a thread of its own")]
 pub(crate) fn watch(what: Weak<dyn Reload>) {
     static THREAD: Once = Once::new();
-    WATCHED
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(what);
+    WATCHED.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     THREAD.call_once(|| {
         let spawned = std::thread::Builder::new().name("reload".to_owned()).spawn(|| {
             loop {
@@ -61,14 +55,9 @@ pub fn now() {
 /// The whole file, at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    File::open(path)?
-        .take(limit + 1)
-        .read_to_end(&mut content)?;
+    File::open(path)?.take(limit + 1).read_to_end(&mut content)?;
     if content.len() as u64 > limit {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("larger than {limit} bytes"),
-        ));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
     }
     Ok(content)
 }

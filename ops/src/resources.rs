@@ -11,10 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Raises the soft descriptor limit to the hard one; answers the limit in force (`u64::MAX`: none).
 pub fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(error) => {
@@ -44,9 +41,6 @@ mod tests {
 
     #[test]
     fn mapped_addresses_are_ipv4() {
-        assert_eq!(
-            canonical_ip("::ffff:10.0.0.1".parse().unwrap_or_else(|_| unreachable!())).to_string(),
-            "10.0.0.1"
-        );
+        assert_eq!(canonical_ip("::ffff:10.0.0.1".parse().unwrap_or_else(|_| unreachable!())).to_string(), "10.0.0.1");
     }
 }

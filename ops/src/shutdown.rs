@@ -38,9 +38,7 @@ pub struct Shutdown {
 impl Shutdown {
     /// Running.
     pub fn new() -> Shutdown {
-        Shutdown {
-            stage: Arc::new(watch::Sender::new(Stage::Running)),
-        }
+        Shutdown { stage: Arc::new(watch::Sender::new(Stage::Running)) }
     }
 
     /// Now.
@@ -156,9 +154,7 @@ fn listen(
     hup: impl Fn(),
     exit: impl Fn(),
 ) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let signals = Signals::catch()?;
         // the caller may have given up, which is no reason to

@@ -15,9 +15,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use edgequota_config::settings::PeerTls;
-use rustls::{
-    ClientConfig, RootCertStore, ServerConfig, crypto::CryptoProvider, server::WebPkiClientVerifier,
-};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::CryptoProvider, server::WebPkiClientVerifier};
 
 use crate::reload::{self, Reload};
 use material::{Files, Material};
@@ -82,10 +80,7 @@ impl ClientTls {
         let build = move |material: &Material| client_config(material, &alpn, unverified);
         let watched = Watched::load("client", Files::of(tls), build)?;
         let server_name = (!tls.server_name.is_empty()).then(|| tls.server_name.as_str().into());
-        Ok(ClientTls {
-            watched,
-            server_name,
-        })
+        Ok(ClientTls { watched, server_name })
     }
 
     /// In force now.
@@ -136,13 +131,8 @@ impl<C: Send + Sync + 'static> Watched<C> {
     ) -> Result<Arc<Watched<C>>, TlsError> {
         let material = files.read()?;
         let current = ArcSwap::from_pointee(build(&material)?);
-        let watched = Arc::new(Watched {
-            side,
-            files,
-            build: Box::new(build),
-            current,
-            seen: Mutex::new(Ok(material)),
-        });
+        let watched =
+            Arc::new(Watched { side, files, build: Box::new(build), current, seen: Mutex::new(Ok(material)) });
         if watched.files.any() {
             let weak = Arc::downgrade(&watched);
             reload::watch(weak);
@@ -158,11 +148,7 @@ impl<C: Send + Sync + 'static> Reload for Watched<C> {
         if *seen == read {
             return;
         }
-        match read
-            .as_ref()
-            .map_err(|reason| TlsError(reason.clone()))
-            .and_then(|material| (self.build)(material))
-        {
+        match read.as_ref().map_err(|reason| TlsError(reason.clone())).and_then(|material| (self.build)(material)) {
             Ok(config) => {
                 self.current.store(Arc::new(config));
                 tracing::info!(side = self.side, files = ?self.files, "TLS material reloaded");
@@ -188,28 +174,20 @@ fn server_config(material: &Material, alpn: &[Vec<u8>]) -> Result<ServerConfig, 
         }
         None => builder.with_no_client_auth(),
     };
-    let identity = material
-        .identity()?
-        .ok_or_else(|| TlsError("tls.cert_file and tls.key_file are required".to_owned()))?;
-    let mut config = builder
-        .with_single_cert(identity.chain, identity.key)
-        .map_err(|error| material.bad_identity(&error))?;
+    let identity =
+        material.identity()?.ok_or_else(|| TlsError("tls.cert_file and tls.key_file are required".to_owned()))?;
+    let mut config =
+        builder.with_single_cert(identity.chain, identity.key).map_err(|error| material.bad_identity(&error))?;
     config.alpn_protocols = alpn.to_vec();
     Ok(config)
 }
 
-fn client_config(
-    material: &Material,
-    alpn: &[Vec<u8>],
-    unverified: bool,
-) -> Result<ClientConfig, TlsError> {
+fn client_config(material: &Material, alpn: &[Vec<u8>], unverified: bool) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError(format!("TLS cannot be set up: {error}")))?;
     let builder = if unverified {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verify::Anybody::new(provider())))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verify::Anybody::new(provider())))
     } else {
         let roots = match material.roots()? {
             Some(roots) => roots,
@@ -232,11 +210,7 @@ fn system_roots() -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
-        let why = found
-            .errors
-            .first()
-            .map(|error| format!(" ({error})"))
-            .unwrap_or_default();
+        let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
         return Err(TlsError(format!(
             "the system has no root certificates{why}: install ca-certificates or set tls.ca_file"
         )));

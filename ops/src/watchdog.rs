@@ -64,31 +64,23 @@ impl Watchdog {
     }
 
     /// As [`Watchdog::start`], with something else to do than to abort. It may be called again and again for one worker.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the sleep is on a thread of its own"
-    )]
-    pub fn start_with(
-        limit: Duration,
-        action: impl Fn(&Alarm) + Send + Sync + 'static,
-    ) -> Watchdog {
+    #[allow(clippy::disallowed_methods, reason = "the sleep is on a thread of its own")]
+    pub fn start_with(limit: Duration, action: impl Fn(&Alarm) + Send + Sync + 'static) -> Watchdog {
         let watchdog = Self::idle(limit, action);
         let watched = Arc::downgrade(&watchdog.inner);
         let every = (limit / 8).clamp(Duration::from_millis(1), Duration::from_secs(5));
-        let spawned = std::thread::Builder::new()
-            .name("watchdog".to_owned())
-            .spawn(move || {
-                let mut last = Instant::now();
-                loop {
-                    std::thread::sleep(every);
-                    let Some(inner) = watched.upgrade() else {
-                        return;
-                    };
-                    let now = Instant::now();
-                    inner.check(now, now - last);
-                    last = now;
-                }
-            });
+        let spawned = std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
+            let mut last = Instant::now();
+            loop {
+                std::thread::sleep(every);
+                let Some(inner) = watched.upgrade() else {
+                    return;
+                };
+                let now = Instant::now();
+                inner.check(now, now - last);
+                last = now;
+            }
+        });
         if let Err(error) = spawned {
             tracing::error!(%error, "no thread for the watchdog, a stuck worker will not be noticed");
         }
@@ -96,48 +88,30 @@ impl Watchdog {
     }
 
     fn idle(limit: Duration, action: impl Fn(&Alarm) + Send + Sync + 'static) -> Watchdog {
-        let inner = Inner {
-            limit,
-            begin: Instant::now(),
-            workers: Mutex::new(Vec::new()),
-            action: Box::new(action),
-        };
-        Watchdog {
-            inner: Arc::new(inner),
-        }
+        let inner = Inner { limit, begin: Instant::now(), workers: Mutex::new(Vec::new()), action: Box::new(action) };
+        Watchdog { inner: Arc::new(inner) }
     }
 
     /// For one worker.
     pub fn pulse(&self, name: String) -> Pulse {
         let touched = AtomicU64::new(self.inner.millis(Instant::now()));
         let worker = Arc::new(Worker { name, touched });
-        self.inner
-            .workers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::downgrade(&worker));
-        Pulse {
-            worker,
-            watchdog: self.inner.clone(),
-        }
+        self.inner.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&worker));
+        Pulse { worker, watchdog: self.inner.clone() }
     }
 }
 
 impl Pulse {
     /// Alive.
     pub fn touch(&self) {
-        self.worker
-            .touched
-            .store(self.watchdog.millis(Instant::now()), Relaxed);
+        self.worker.touched.store(self.watchdog.millis(Instant::now()), Relaxed);
     }
 }
 
 impl Drop for Pulse {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            (self.watchdog.action)(&Alarm::Panicked {
-                worker: self.worker.name.clone(),
-            });
+            (self.watchdog.action)(&Alarm::Panicked { worker: self.worker.name.clone() });
         }
     }
 }
@@ -163,10 +137,7 @@ impl Inner {
             }
             let since = Duration::from_millis(now.saturating_sub(worker.touched.load(Relaxed)));
             if since >= self.limit {
-                (self.action)(&Alarm::Stuck {
-                    worker: worker.name.clone(),
-                    since,
-                });
+                (self.action)(&Alarm::Stuck { worker: worker.name.clone(), since });
             }
         }
     }
@@ -179,11 +150,7 @@ fn abort(alarm: &Alarm) {
             tracing::error!(worker, "worker panicked, the process aborts")
         }
         Alarm::Stuck { worker, since } => {
-            tracing::error!(
-                worker,
-                seconds = since.as_secs(),
-                "worker had no turn, the process aborts"
-            );
+            tracing::error!(worker, seconds = since.as_secs(), "worker had no turn, the process aborts");
         }
     }
     crate::logging::flush(Duration::from_secs(1));
@@ -192,9 +159,7 @@ fn abort(alarm: &Alarm) {
 
 impl fmt::Debug for Watchdog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watchdog")
-            .field("limit", &self.inner.limit)
-            .finish_non_exhaustive()
+        f.debug_struct("Watchdog").field("limit", &self.inner.limit).finish_non_exhaustive()
     }
 }
 

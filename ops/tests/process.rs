@@ -1,12 +1,6 @@
 //! What can only be seen from outside a process: its exit codes and the lines on its standard output. Run without the
 //! test harness: this file plays both the parent and the children.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -47,11 +41,7 @@ fn main() {
 }
 
 fn log() -> logging::LogHandle {
-    logging::init(&Logging {
-        level: LogLevel::Info,
-        format: LogFormat::Json,
-        access_log_enabled: true,
-    })
+    logging::init(&Logging { level: LogLevel::Info, format: LogFormat::Json, access_log_enabled: true })
 }
 
 fn child(role: &str) -> Child {
@@ -78,10 +68,7 @@ fn writer() {
             scope.spawn(move || {
                 metrics::enter_worker(worker);
                 for n in 0..LINES {
-                    let line = format!(
-                        "{{\"msg\":\"access\",\"n\":{n},\"pad\":\"{}\"}}\n",
-                        "a".repeat(n % 3000)
-                    );
+                    let line = format!("{{\"msg\":\"access\",\"n\":{n},\"pad\":\"{}\"}}\n", "a".repeat(n % 3000));
                     access.line(line.as_bytes());
                     // leaves the writer time: a full ring drops lines, which is not what is looked at here
                     if n % 100 == 0 {
@@ -109,8 +96,7 @@ fn lines_of_both_logs_never_run_into_each_other() {
     let (mut logged, mut accessed) = (0, 0);
     for line in BufReader::with_capacity(512, child.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
-        let value: serde_json::Value =
-            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         match value["msg"].as_str() {
             Some("log") => logged += 1,
             Some("access") => accessed += 1,
@@ -126,9 +112,7 @@ fn drainer() {
     let shutdown = Shutdown::new();
     shutdown.listen_to_signals(Duration::from_secs(3600), || println!("hangup"));
     println!("ready");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         shutdown.reached(Stage::Leaving).await;
         println!("{:?}", shutdown.stage());
@@ -162,10 +146,7 @@ fn terminate_and_interrupt_advance_the_stages() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a worker that hangs is what is tested"
-)]
+#[allow(clippy::disallowed_methods, reason = "a worker that hangs is what is tested")]
 fn stuck() {
     log();
     let watchdog = Watchdog::start(Duration::from_millis(300));
@@ -187,24 +168,10 @@ fn a_stuck_worker_and_a_panicked_one_abort() {
     for (role, worker) in [("stuck", "worker-1"), ("panicker", "worker-2")] {
         let mut child = child(role);
         let mut said = String::new();
-        child
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut said)
-            .unwrap();
+        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
         let abort = Signal::ABORT.as_raw();
-        assert_eq!(
-            child.wait().unwrap().signal(),
-            Some(abort),
-            "{role}: {said}"
-        );
-        let line: serde_json::Value =
-            serde_json::from_str(said.lines().last().expect("a line")).unwrap();
-        assert_eq!(
-            (&line["level"], &line["worker"]),
-            (&"error".into(), &worker.into()),
-            "{said}"
-        );
+        assert_eq!(child.wait().unwrap().signal(), Some(abort), "{role}: {said}");
+        let line: serde_json::Value = serde_json::from_str(said.lines().last().expect("a line")).unwrap();
+        assert_eq!((&line["level"], &line["worker"]), (&"error".into(), &worker.into()), "{said}");
     }
 }

@@ -56,11 +56,7 @@ mod tests {
 
     fn problem(path: &str, message: &str) -> Located {
         let place = crate::Place::Whole("x.yaml".to_owned());
-        Located {
-            place,
-            path: path.to_owned(),
-            message: message.to_owned(),
-        }
+        Located { place, path: path.to_owned(), message: message.to_owned() }
     }
 
     #[test]
@@ -73,22 +69,15 @@ mod tests {
             problem("backends[0].nme", &guess),
             problem("[\"odd…\"]", &suggest::guess("sever", &["server"], "")),
         ]);
-        let explains = |path: &str, message: &str| {
-            bad.explains(&Problem {
-                path: path.to_owned(),
-                message: message.to_owned(),
-            })
-        };
+        let explains =
+            |path: &str, message: &str| bad.explains(&Problem { path: path.to_owned(), message: message.to_owned() });
         assert!(explains("redis.mode", ""));
         assert!(explains("routes[1].match.hosts[0]", ""));
         assert!(explains("x", "not with redis.mode: it is odd"));
         assert!(explains("backends[0].name", "is required"));
         assert!(explains("server.address", ""));
         assert!(!explains("backends[1].name", "is required"));
-        assert!(!explains(
-            "redis.modes",
-            "cache_redis.mode and redis.modes and x.redis.mode"
-        ));
+        assert!(!explains("redis.modes", "cache_redis.mode and redis.modes and x.redis.mode"));
         assert!(!explains("routes[10]", ""));
         assert!(!explains("redis", ""));
     }

@@ -12,19 +12,9 @@ use crate::{
 
 /// Reads `text` as what the shape asks for; `Err` says what is wrong. Never called for secrets.
 pub(super) fn read(text: &str, style: Style, shape: &Shape, path: &str) -> Result<Value, String> {
-    let invalid = || {
-        format!(
-            "invalid {path} {}: {} is expected",
-            shown(text),
-            expected(shape)
-        )
-    };
+    let invalid = || format!("invalid {path} {}: {} is expected", shown(text), expected(shape));
     let unquoted = || {
-        if style == Style::Quoted {
-            Err(format!("{} without quotes", invalid()))
-        } else {
-            Ok(())
-        }
+        if style == Style::Quoted { Err(format!("{} without quotes", invalid())) } else { Ok(()) }
     };
     match shape {
         Shape::Text => Ok(text.into()),
@@ -32,10 +22,7 @@ pub(super) fn read(text: &str, style: Style, shape: &Shape, path: &str) -> Resul
             Some(_) => Ok(text.into()),
             None => {
                 let key = last_key(path);
-                Err(format!(
-                    "invalid {key} CIDR {}: a network such as 10.0.0.0/8, or an address",
-                    shown(text)
-                ))
+                Err(format!("invalid {key} CIDR {}: a network such as 10.0.0.0/8, or an address", shown(text)))
             }
         },
         Shape::Duration => match text.parse::<GoDuration>() {
@@ -43,9 +30,7 @@ pub(super) fn read(text: &str, style: Style, shape: &Shape, path: &str) -> Resul
             Err(error) => {
                 // Its own words name the value again, uncut.
                 let error = error.to_string();
-                let reason = error
-                    .rsplit_once(": ")
-                    .map_or(error.as_str(), |(_, reason)| reason);
+                let reason = error.rsplit_once(": ").map_or(error.as_str(), |(_, reason)| reason);
                 Err(format!("invalid {path} {}: {reason}", shown(text)))
             }
         },
@@ -69,48 +54,32 @@ pub(super) fn read(text: &str, style: Style, shape: &Shape, path: &str) -> Resul
             Some(name) => Ok(name.as_str().into()),
             None => Err(invalid()),
         },
-        Shape::Object(_) | Shape::Map(_) | Shape::List(_) | Shape::Secret { .. } | Shape::Any => {
-            Err(invalid())
-        }
+        Shape::Object(_) | Shape::Map(_) | Shape::List(_) | Shape::Secret { .. } | Shape::Any => Err(invalid()),
     }
 }
 
 /// Decimal digits, no leading zero (which others read as octal), no fraction, no exponent. `None`: not a number.
 fn integer(text: &str, min: i128, max: i128, path: &str) -> Option<Result<Value, String>> {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    if digits.is_empty()
-        || !digits.bytes().all(|b| b.is_ascii_digit())
-        || (digits.len() > 1 && digits.starts_with('0'))
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) || (digits.len() > 1 && digits.starts_with('0'))
     {
         return None;
     }
     // More digits than an i128 holds are out of every range on the side of their sign.
-    let value = text.parse::<i128>().unwrap_or(if text.starts_with('-') {
-        i128::MIN
-    } else {
-        i128::MAX
-    });
+    let value = text.parse::<i128>().unwrap_or(if text.starts_with('-') { i128::MIN } else { i128::MAX });
     if value < min {
         return Some(Err(format!("{path} must be >= {min}, not {}", shown(text))));
     }
     if value > max {
         return Some(Err(format!("{path} must be <= {max}, not {}", shown(text))));
     }
-    let number = u64::try_from(value)
-        .map(Number::from)
-        .or_else(|_| i64::try_from(value).map(Number::from))
-        .ok()?;
+    let number = u64::try_from(value).map(Number::from).or_else(|_| i64::try_from(value).map(Number::from)).ok()?;
     Some(Ok(Value::Number(number)))
 }
 
 fn number(text: &str, min: f64, max: f64, path: &str) -> Option<Result<Value, String>> {
-    let plain = text
-        .bytes()
-        .all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'e' | b'E' | b'+'));
-    let value = text
-        .parse::<f64>()
-        .ok()
-        .filter(|value| plain && value.is_finite())?;
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'e' | b'E' | b'+'));
+    let value = text.parse::<f64>().ok().filter(|value| plain && value.is_finite())?;
     if value < min {
         return Some(Err(format!("{path} must be >= {min}, not {}", shown(text))));
     }
@@ -143,11 +112,7 @@ pub(super) fn placeholder(shape: &Shape) -> Value {
     match shape {
         Shape::Object(fields) => {
             let required = fields.iter().filter(|field| field.required);
-            Value::Object(
-                required
-                    .map(|field| (field.name.clone(), placeholder(&field.shape)))
-                    .collect(),
-            )
+            Value::Object(required.map(|field| (field.name.clone(), placeholder(&field.shape))).collect())
         }
         Shape::Map(_) => Value::Object(Map::new()),
         Shape::List(_) => Value::Array(Vec::new()),
@@ -167,12 +132,7 @@ pub(super) fn untyped(node: &Node) -> Value {
     match &node.tree {
         Tree::Null => Value::Null,
         Tree::List(items) => items.iter().map(untyped).collect(),
-        Tree::Map(entries) => Value::Object(
-            entries
-                .iter()
-                .map(|e| (e.key.clone(), untyped(&e.value)))
-                .collect(),
-        ),
+        Tree::Map(entries) => Value::Object(entries.iter().map(|e| (e.key.clone(), untyped(&e.value))).collect()),
         Tree::Scalar(text, Style::Quoted) => text.as_str().into(),
         Tree::Scalar(text, _) => match text.as_str() {
             "true" => true.into(),
@@ -187,12 +147,9 @@ pub(super) fn untyped(node: &Node) -> Value {
 
 /// The last named step: what messages about items of a list talk about.
 fn last_key(path: &str) -> &str {
-    let key = path::steps(path)
-        .into_iter()
-        .rev()
-        .find_map(|step| match step {
-            path::Step::Key(key) => Some(key),
-            path::Step::Item(_) => None,
-        });
+    let key = path::steps(path).into_iter().rev().find_map(|step| match step {
+        path::Step::Key(key) => Some(key),
+        path::Step::Item(_) => None,
+    });
     key.unwrap_or(path)
 }

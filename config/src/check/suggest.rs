@@ -12,18 +12,11 @@ const NEAR_ELSEWHERE: f64 = 0.93;
 pub(crate) fn key_shown(key: &str) -> String {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
     let name: String = key.chars().take_while(|c| is_name(*c)).take(64).collect();
-    if name.len() < key.len() {
-        format!("{name}…")
-    } else {
-        name
-    }
+    if name.len() < key.len() { format!("{name}…") } else { name }
 }
 
 /// The nearest of `known`, and how near it is.
-pub(crate) fn nearest<'k>(
-    name: &str,
-    known: impl IntoIterator<Item = &'k str>,
-) -> Option<(&'k str, f64)> {
+pub(crate) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<(&'k str, f64)> {
     let plain = squash(name);
     known
         .into_iter()
@@ -33,13 +26,8 @@ pub(crate) fn nearest<'k>(
 }
 
 /// Like [`nearest`], for names of other places.
-pub(crate) fn nearest_elsewhere<'k>(
-    name: &str,
-    known: impl IntoIterator<Item = &'k str>,
-) -> Option<&'k str> {
-    nearest(name, known)
-        .filter(|(_, near)| *near >= NEAR_ELSEWHERE)
-        .map(|(name, _)| name)
+pub(crate) fn nearest_elsewhere<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    nearest(name, known).filter(|(_, near)| *near >= NEAR_ELSEWHERE).map(|(name, _)| name)
 }
 
 fn similarity(a: &str, b: &str) -> f64 {
@@ -51,10 +39,7 @@ fn similarity(a: &str, b: &str) -> f64 {
 
 /// `readTimeout`, `read-timeout` and `read_timeout` are one name.
 fn squash(name: &str) -> String {
-    name.chars()
-        .filter(|c| c.is_ascii_alphanumeric())
-        .map(|c| c.to_ascii_lowercase())
-        .collect()
+    name.chars().filter(|c| c.is_ascii_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect()
 }
 
 const UNKNOWN: &str = "unknown key, did you mean ";
@@ -91,9 +76,6 @@ pub(crate) fn guess(key: &str, known: &[&str], parent: &str) -> String {
 
 /// The key of the same block that [`guess`] took to be meant.
 pub(crate) fn meant(message: &str) -> Option<&str> {
-    let (name, _) = message
-        .strip_prefix(UNKNOWN)?
-        .strip_prefix('"')?
-        .split_once('"')?;
+    let (name, _) = message.strip_prefix(UNKNOWN)?.strip_prefix('"')?.split_once('"')?;
     Some(name)
 }

@@ -14,19 +14,9 @@ pub(super) struct Compiler<'a> {
 
 impl Compiler<'_> {
     /// Fields of an object's schema, in the order of the type.
-    pub(super) fn fields(
-        &self,
-        schema: &Map<String, Value>,
-        hot: bool,
-        depth: usize,
-    ) -> Vec<Field> {
-        let required: Vec<&str> = schema
-            .get("required")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
+    pub(super) fn fields(&self, schema: &Map<String, Value>, hot: bool, depth: usize) -> Vec<Field> {
+        let required: Vec<&str> =
+            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         let properties = schema.get("properties").and_then(Value::as_object);
         properties
             .into_iter()
@@ -35,16 +25,12 @@ impl Compiler<'_> {
                 let field = field.as_object()?;
                 let resolved = self.resolve(field, depth);
                 let hot = hot || flag(field, "x-hot") || flag(resolved, "x-hot");
-                let description =
-                    text(field, "description").or_else(|| text(resolved, "description"));
+                let description = text(field, "description").or_else(|| text(resolved, "description"));
                 Some(Field {
                     name: name.clone(),
                     shape: self.shape(resolved, hot, depth + 1),
                     required: required.contains(&name.as_str()),
-                    default: field
-                        .get("default")
-                        .or_else(|| resolved.get("default"))
-                        .cloned(),
+                    default: field.get("default").or_else(|| resolved.get("default")).cloned(),
                     description: description.unwrap_or_default().to_owned(),
                     hot,
                 })
@@ -53,11 +39,7 @@ impl Compiler<'_> {
     }
 
     /// Follows `$ref`, and the one alternative that is not null.
-    fn resolve<'s>(
-        &'s self,
-        schema: &'s Map<String, Value>,
-        depth: usize,
-    ) -> &'s Map<String, Value> {
+    fn resolve<'s>(&'s self, schema: &'s Map<String, Value>, depth: usize) -> &'s Map<String, Value> {
         if depth > DEEPEST {
             return schema;
         }
@@ -68,15 +50,9 @@ impl Compiler<'_> {
                 None => schema,
             };
         }
-        let alternatives = ["anyOf", "oneOf", "allOf"]
-            .iter()
-            .find_map(|key| schema.get(*key))
-            .and_then(Value::as_array);
-        let mut real = alternatives
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_object)
-            .filter(|s| !is_null(s));
+        let alternatives =
+            ["anyOf", "oneOf", "allOf"].iter().find_map(|key| schema.get(*key)).and_then(Value::as_array);
+        let mut real = alternatives.into_iter().flatten().filter_map(Value::as_object).filter(|s| !is_null(s));
         match (real.next(), real.next()) {
             (Some(only), None) if only.get("const").is_none() => self.resolve(only, depth + 1),
             _ => schema,
@@ -104,18 +80,13 @@ impl Compiler<'_> {
             Some("integer") => integer(schema),
             Some("number") => {
                 let bound = |key, other| schema.get(key).and_then(Value::as_f64).unwrap_or(other);
-                Shape::Number {
-                    min: bound("minimum", f64::MIN),
-                    max: bound("maximum", f64::MAX),
-                }
+                Shape::Number { min: bound("minimum", f64::MIN), max: bound("maximum", f64::MAX) }
             }
             Some("array") => Shape::List(Box::new(self.item(schema.get("items"), hot, depth))),
             Some("object") => match schema.get("additionalProperties") {
-                Some(Value::Object(_) | Value::Bool(true)) => Shape::Map(Box::new(self.item(
-                    schema.get("additionalProperties"),
-                    hot,
-                    depth,
-                ))),
+                Some(Value::Object(_) | Value::Bool(true)) => {
+                    Shape::Map(Box::new(self.item(schema.get("additionalProperties"), hot, depth)))
+                }
                 _ => Shape::Object(self.fields(schema, hot, depth + 1)),
             },
             _ => Shape::Any,
@@ -149,18 +120,13 @@ fn integer(schema: &Map<String, Value>) -> Shape {
 }
 
 fn whole(value: &Value) -> Option<i128> {
-    value
-        .as_i64()
-        .map(i128::from)
-        .or_else(|| value.as_u64().map(i128::from))
+    value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from))
 }
 
 /// The names of an enum: `enum: [..]`, or `oneOf` constants when the variants are documented, or both mixed.
 fn choices(schema: &Map<String, Value>) -> Option<Vec<String>> {
     let mut names = Vec::new();
-    collect(schema, &mut names)
-        .then_some(names)
-        .filter(|names| !names.is_empty())
+    collect(schema, &mut names).then_some(names).filter(|names| !names.is_empty())
 }
 
 fn collect(schema: &Map<String, Value>, names: &mut Vec<String>) -> bool {
@@ -173,9 +139,7 @@ fn collect(schema: &Map<String, Value>, names: &mut Vec<String>) -> bool {
         return true;
     }
     match schema.get("oneOf").and_then(Value::as_array) {
-        Some(alternatives) => alternatives
-            .iter()
-            .all(|a| a.as_object().is_some_and(|a| collect(a, names))),
+        Some(alternatives) => alternatives.iter().all(|a| a.as_object().is_some_and(|a| collect(a, names))),
         None => false,
     }
 }
@@ -183,10 +147,7 @@ fn collect(schema: &Map<String, Value>, names: &mut Vec<String>) -> bool {
 fn kind(schema: &Map<String, Value>) -> Option<&str> {
     match schema.get("type") {
         Some(Value::String(kind)) => Some(kind),
-        Some(Value::Array(kinds)) => kinds
-            .iter()
-            .filter_map(Value::as_str)
-            .find(|kind| *kind != "null"),
+        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null"),
         _ => schema.contains_key("properties").then_some("object"),
     }
 }

@@ -41,60 +41,26 @@ pub(crate) struct Leaf {
 
 impl Index {
     pub(super) fn new(halves: &Halves) -> Index {
-        let compiler = Compiler {
-            definitions: &halves.definitions,
-        };
-        let fields = |schema: &Schema| {
-            schema
-                .as_object()
-                .map(|object| compiler.fields(object, false, 0))
-                .unwrap_or_default()
-        };
+        let compiler = Compiler { definitions: &halves.definitions };
+        let fields =
+            |schema: &Schema| schema.as_object().map(|object| compiler.fields(object, false, 0)).unwrap_or_default();
         let mut top: Vec<(Part, Field)> = Vec::new();
-        top.extend(
-            fields(&halves.settings)
-                .into_iter()
-                .map(|field| (Part::Settings, field)),
-        );
-        top.extend(
-            fields(&halves.policy)
-                .into_iter()
-                .map(|field| (Part::Policy, field)),
-        );
+        top.extend(fields(&halves.settings).into_iter().map(|field| (Part::Settings, field)));
+        top.extend(fields(&halves.policy).into_iter().map(|field| (Part::Policy, field)));
         top.retain(|(_, field)| field.name != REVISION);
         top.push((Part::File, revision()));
-        let mut index = Index {
-            leaves: Vec::new(),
-            places: HashMap::new(),
-            variables: HashMap::new(),
-            top: Vec::new(),
-        };
+        let mut index =
+            Index { leaves: Vec::new(), places: HashMap::new(), variables: HashMap::new(), top: Vec::new() };
         for (part, field) in &top {
-            index.enter(
-                *part,
-                field,
-                "",
-                field.default.as_ref(),
-                *part != Part::File,
-            );
+            index.enter(*part, field, "", field.default.as_ref(), *part != Part::File);
         }
         index.top = top;
         index
     }
 
-    fn enter(
-        &mut self,
-        part: Part,
-        field: &Field,
-        parent: &str,
-        default: Option<&Value>,
-        named: bool,
-    ) {
+    fn enter(&mut self, part: Part, field: &Field, parent: &str, default: Option<&Value>, named: bool) {
         let at = path::join(parent, &field.name);
-        self.places
-            .entry(field.name.clone())
-            .or_default()
-            .push(at.clone());
+        self.places.entry(field.name.clone()).or_default().push(at.clone());
         match &field.shape {
             Shape::Object(fields) => self.enter_all(part, fields, &at, default, named),
             Shape::List(item) => {
@@ -107,31 +73,15 @@ impl Index {
         }
     }
 
-    fn enter_all(
-        &mut self,
-        part: Part,
-        fields: &[Field],
-        at: &str,
-        default: Option<&Value>,
-        named: bool,
-    ) {
+    fn enter_all(&mut self, part: Part, fields: &[Field], at: &str, default: Option<&Value>, named: bool) {
         for inner in fields {
             // The default of a block says more than that of its type: a block may be made with other values.
-            let default = default
-                .and_then(|block| block.get(&inner.name))
-                .or(inner.default.as_ref());
+            let default = default.and_then(|block| block.get(&inner.name)).or(inner.default.as_ref());
             self.enter(part, inner, at, default, named);
         }
     }
 
-    fn leaf(
-        &mut self,
-        part: Part,
-        field: &Field,
-        at: String,
-        default: Option<&Value>,
-        named: bool,
-    ) {
+    fn leaf(&mut self, part: Part, field: &Field, at: String, default: Option<&Value>, named: bool) {
         let variable = (named && !matches!(field.shape, Shape::Map(_) | Shape::Any))
             .then(|| format!("EDGEQUOTA_{}", at.replace('.', "_").to_ascii_uppercase()));
         if let Some(name) = &variable {
@@ -158,9 +108,7 @@ impl Index {
 
     /// All names of variables.
     pub(crate) fn variables(&self) -> impl Iterator<Item = &str> {
-        self.leaves
-            .iter()
-            .filter_map(|leaf| leaf.variable.as_deref())
+        self.leaves.iter().filter_map(|leaf| leaf.variable.as_deref())
     }
 
     pub(crate) fn top(&self, name: &str) -> Option<&(Part, Field)> {
@@ -170,18 +118,9 @@ impl Index {
     /// Where else a key of this name may stand, the place most like `here` first.
     pub(crate) fn elsewhere(&self, name: &str, here: &str) -> Option<&str> {
         let places = self.places.get(name)?;
-        let shared = |place: &str| {
-            place
-                .bytes()
-                .zip(here.bytes())
-                .take_while(|(a, b)| a == b)
-                .count()
-        };
+        let shared = |place: &str| place.bytes().zip(here.bytes()).take_while(|(a, b)| a == b).count();
         let best = places.iter().map(|place| shared(place)).max()?;
-        places
-            .iter()
-            .find(|place| shared(place) == best)
-            .map(String::as_str)
+        places.iter().find(|place| shared(place) == best).map(String::as_str)
     }
 
     /// Names of all keys, once each.
@@ -191,10 +130,7 @@ impl Index {
 
     /// Paths of settings that a process reads once.
     pub(crate) fn settings_that_need_restart(&self) -> impl Iterator<Item = &str> {
-        self.leaves
-            .iter()
-            .filter(|leaf| leaf.part == Part::Settings && !leaf.hot)
-            .map(|leaf| leaf.path.as_str())
+        self.leaves.iter().filter(|leaf| leaf.part == Part::Settings && !leaf.hot).map(|leaf| leaf.path.as_str())
     }
 }
 
@@ -217,20 +153,12 @@ fn kind(shape: &Shape) -> String {
         Shape::Text => "text".to_owned(),
         Shape::Cidr => "network".to_owned(),
         Shape::Duration => "duration".to_owned(),
-        Shape::Secret {
-            by_reference: false,
-        } => "secret".to_owned(),
-        Shape::Secret { by_reference: true } => {
-            "secret, `{env: NAME}` or `{file: PATH}`".to_owned()
-        }
+        Shape::Secret { by_reference: false } => "secret".to_owned(),
+        Shape::Secret { by_reference: true } => "secret, `{env: NAME}` or `{file: PATH}`".to_owned(),
         Shape::Bool => "boolean".to_owned(),
         Shape::Integer { .. } => "integer".to_owned(),
         Shape::Number { .. } => "number".to_owned(),
-        Shape::Choice(names) => names
-            .iter()
-            .map(|name| format!("`{name}`"))
-            .collect::<Vec<_>>()
-            .join(", "),
+        Shape::Choice(names) => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
         Shape::Any => "any".to_owned(),
     }
 }

@@ -3,11 +3,7 @@
 /// `parent.key`; a key that is no plain name goes into brackets, shortened to what may be shown.
 pub(crate) fn join(parent: &str, key: &str) -> String {
     let shown = crate::check::suggest::key_shown(key);
-    let name = if shown.contains(['.', '…', '/']) || shown.is_empty() {
-        format!("[\"{shown}\"]")
-    } else {
-        shown
-    };
+    let name = if shown.contains(['.', '…', '/']) || shown.is_empty() { format!("[\"{shown}\"]") } else { shown };
     match (parent.is_empty(), name.starts_with('[')) {
         (true, _) => name,
         (false, true) => format!("{parent}{name}"),
@@ -17,18 +13,13 @@ pub(crate) fn join(parent: &str, key: &str) -> String {
 
 /// The path of the block in which the last key stands.
 pub(crate) fn parent(path: &str) -> &str {
-    let last = if path.ends_with("\"]") {
-        path.rfind("[\"")
-    } else {
-        path.rfind('.')
-    };
+    let last = if path.ends_with("\"]") { path.rfind("[\"") } else { path.rfind('.') };
     last.map_or("", |at| &path[..at])
 }
 
 /// Whether `outer` is `path` or a part of it stands at `path`.
 pub(crate) fn covers(outer: &str, path: &str) -> bool {
-    path.strip_prefix(outer)
-        .is_some_and(|rest| rest.is_empty() || outer.is_empty() || rest.starts_with(['.', '[']))
+    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || outer.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// One step of a path.

@@ -5,11 +5,7 @@ use crate::{Document, Role, load::Environment, load::from_document};
 
 /// YAML of a value that fits the leaf.
 fn sample(leaf: &Leaf) -> String {
-    let one = match leaf
-        .kind
-        .trim_start_matches("list of ")
-        .trim_start_matches("map of ")
-    {
+    let one = match leaf.kind.trim_start_matches("list of ").trim_start_matches("map of ") {
         "text" => "\"x\"",
         kind if kind.starts_with("secret") => "\"s\"",
         "network" => "10.0.0.0/8",
@@ -48,30 +44,14 @@ fn every_leaf_can_be_set_and_is_read_back() {
             let checked = document.checked(None, part);
             // An integer of two thousand is out of some ranges; everything else fits.
             let range = |p: &crate::problems::Located| p.message.contains(" must be <= ");
-            assert!(
-                checked.problems.iter().all(range),
-                "{text}: {:?}",
-                checked.problems
-            );
+            assert!(checked.problems.iter().all(range), "{text}: {:?}", checked.problems);
             if checked.problems.is_empty() && leaf.part == part {
                 assert!(!checked.value.is_empty(), "{text}: nothing was read");
             }
         }
-        assert!(
-            document
-                .policy_and_problems(None)
-                .1
-                .iter()
-                .all(|p| !p.message.contains("cannot be read")),
-            "{text}"
-        );
+        assert!(document.policy_and_problems(None).1.iter().all(|p| !p.message.contains("cannot be read")), "{text}");
         let (_, problems, _) = document.settings_part(&Environment::new());
-        assert!(
-            problems
-                .iter()
-                .all(|p| !p.message.contains("cannot be read")),
-            "{text}: {problems:?}"
-        );
+        assert!(problems.iter().all(|p| !p.message.contains("cannot be read")), "{text}: {problems:?}");
     }
 }
 
@@ -81,26 +61,15 @@ fn nothing_is_untyped_and_no_name_is_given_twice() {
     assert!(leaves.len() > 150, "{}", leaves.len());
     for leaf in leaves {
         assert!(!leaf.kind.contains("any"), "{}: {}", leaf.path, leaf.kind);
-        assert_eq!(
-            leaves
-                .iter()
-                .filter(|other| other.path == leaf.path)
-                .count(),
-            1,
-            "{}",
-            leaf.path
-        );
+        assert_eq!(leaves.iter().filter(|other| other.path == leaf.path).count(), 1, "{}", leaf.path);
     }
 }
 
 /// Whatever is wrong with a secret, or around it, it is never shown.
 #[test]
 fn no_secret_is_ever_in_a_message() {
-    let secrets: Vec<&Leaf> = index()
-        .leaves
-        .iter()
-        .filter(|leaf| leaf.secret || leaf.kind.contains("secret"))
-        .collect();
+    let secrets: Vec<&Leaf> =
+        index().leaves.iter().filter(|leaf| leaf.secret || leaf.kind.contains("secret")).collect();
     assert!(secrets.len() >= 8, "{}", secrets.len());
     let broken = "server: { address: 1, nope: 2 }\nrate_limit: { average: x }\n";
     for leaf in secrets {
@@ -128,13 +97,9 @@ fn no_secret_is_ever_in_a_message() {
                 let said = match Document::parse("x.yaml", &text) {
                     Err(problems) => format!("{problems} {problems:?}"),
                     Ok(document) => {
-                        let environment =
-                            Environment::from([("EDGEQUOTA_REDIS_DB".to_owned(), "x".to_owned())]);
+                        let environment = Environment::from([("EDGEQUOTA_REDIS_DB".to_owned(), "x".to_owned())]);
                         let problems = from_document(&document, &environment, role).unwrap_err();
-                        format!(
-                            "{problems} {problems:?} {document:?} {:?}",
-                            document.policy_and_problems(None).1
-                        )
+                        format!("{problems} {problems:?} {document:?} {:?}", document.policy_and_problems(None).1)
                     }
                 };
                 assert!(!said.contains("hunter2"), "{text}\n{said}");
@@ -163,18 +128,8 @@ fn a_file_of_another_kind_has_a_bounded_number_of_problems() {
     let document = Document::parse("x.yaml", &text).unwrap();
     let problems = document.settings(&Environment::new()).unwrap_err();
     assert_eq!(problems.0.len(), crate::check::MAX_PROBLEMS);
-    assert!(
-        problems
-            .0
-            .last()
-            .unwrap()
-            .message
-            .starts_with("too many problems")
-    );
-    assert_eq!(
-        problems.to_string().lines().count(),
-        crate::problems::SHOWN + 1
-    );
+    assert!(problems.0.last().unwrap().message.starts_with("too many problems"));
+    assert_eq!(problems.to_string().lines().count(), crate::problems::SHOWN + 1);
 }
 
 fn any_tree() -> impl proptest::strategy::Strategy<Value = String> {
@@ -194,22 +149,12 @@ fn any_tree() -> impl proptest::strategy::Strategy<Value = String> {
         "é",
     ]);
     let leaf = scalar.prop_map(str::to_owned);
-    let key = proptest::sample::select(
-        index()
-            .names()
-            .map(str::to_owned)
-            .chain(["x".to_owned()])
-            .collect::<Vec<_>>(),
-    );
+    let key = proptest::sample::select(index().names().map(str::to_owned).chain(["x".to_owned()]).collect::<Vec<_>>());
     leaf.prop_recursive(5, 40, 6, move |inner| {
         prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..4)
-                .prop_map(|items| format!("[{}]", items.join(", "))),
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(", "))),
             proptest::collection::btree_map(key.clone(), inner, 0..6).prop_map(|fields| {
-                let fields: Vec<String> = fields
-                    .into_iter()
-                    .map(|(k, v)| format!("{k}: {v}"))
-                    .collect();
+                let fields: Vec<String> = fields.into_iter().map(|(k, v)| format!("{k}: {v}")).collect();
                 format!("{{ {} }}", fields.join(", "))
             }),
         ]

@@ -24,30 +24,14 @@ fn strip_userinfo(value: &mut Value) {
 }
 
 pub(super) fn needed(old: &Settings, new: &Settings) -> Vec<&'static str> {
-    let (a, b) = (
-        serde_json::to_value(old).unwrap_or_default(),
-        serde_json::to_value(new).unwrap_or_default(),
-    );
+    let (a, b) = (serde_json::to_value(old).unwrap_or_default(), serde_json::to_value(new).unwrap_or_default());
     let hidden = [
-        (
-            "admin.token",
-            old.admin.token.expose_secret() != new.admin.token.expose_secret(),
-        ),
-        (
-            "control_plane.token",
-            old.control_plane.token.expose_secret() != new.control_plane.token.expose_secret(),
-        ),
+        ("admin.token", old.admin.token.expose_secret() != new.admin.token.expose_secret()),
+        ("control_plane.token", old.control_plane.token.expose_secret() != new.control_plane.token.expose_secret()),
     ];
-    let changed = |path: &str| {
-        hidden
-            .iter()
-            .any(|(secret, differs)| *secret == path && *differs)
-            || at(&a, path) != at(&b, path)
-    };
-    schema::index()
-        .settings_that_need_restart()
-        .filter(|path| changed(path))
-        .collect()
+    let changed =
+        |path: &str| hidden.iter().any(|(secret, differs)| *secret == path && *differs) || at(&a, path) != at(&b, path);
+    schema::index().settings_that_need_restart().filter(|path| changed(path)).collect()
 }
 
 fn at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {

@@ -24,10 +24,7 @@ struct Rules<'a> {
 impl Rules<'_> {
     /// A problem at `path`, unless it only follows from one that structure has already found.
     fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        let problem = Problem {
-            path: path.into(),
-            message: message.into(),
-        };
+        let problem = Problem { path: path.into(), message: message.into() };
         if !self.bad.explains(&problem) {
             self.problems.push(problem);
         }
@@ -35,24 +32,14 @@ impl Rules<'_> {
 
     fn both_or_none(&mut self, block: &str, cert: &str, key: &str) {
         if cert.is_empty() != key.is_empty() {
-            let (have, lack) = if cert.is_empty() {
-                ("key_file", "cert_file")
-            } else {
-                ("cert_file", "key_file")
-            };
-            self.add(
-                format!("{block}.{lack}"),
-                format!("{block}.{lack} is required with {block}.{have}"),
-            );
+            let (have, lack) = if cert.is_empty() { ("key_file", "cert_file") } else { ("cert_file", "key_file") };
+            self.add(format!("{block}.{lack}"), format!("{block}.{lack} is required with {block}.{have}"));
         }
     }
 
     fn one_secret(&mut self, path: &str, literal: &SecretString, file: &str) {
         if is_set(literal) && !file.is_empty() {
-            self.add(
-                format!("{path}_file"),
-                format!("{path} and {path}_file are both set: keep one of them"),
-            );
+            self.add(format!("{path}_file"), format!("{path} and {path}_file are both set: keep one of them"));
         }
     }
 
@@ -65,13 +52,7 @@ impl Rules<'_> {
 
     fn listen_address(&mut self, path: &str, value: &str) {
         if !address::is_listen(value) {
-            self.add(
-                path,
-                format!(
-                    "invalid {path} {}: host:port or :port is expected",
-                    shown(value)
-                ),
-            );
+            self.add(path, format!("invalid {path} {}: host:port or :port is expected", shown(value)));
         }
     }
 
@@ -79,27 +60,17 @@ impl Rules<'_> {
         if !address::is_http_url(value) {
             self.add(
                 path,
-                format!(
-                    "invalid {path} {}: scheme and host are required (http:// or https://)",
-                    shown(value)
-                ),
+                format!("invalid {path} {}: scheme and host are required (http:// or https://)", shown(value)),
             );
         }
     }
 }
 
 pub(super) fn problems(settings: &Settings, bad: &Bad) -> Vec<Problem> {
-    let mut rules = Rules {
-        bad,
-        problems: Vec::new(),
-    };
+    let mut rules = Rules { bad, problems: Vec::new() };
     server(&mut rules, &settings.server);
     rules.listen_address("admin.address", &settings.admin.address);
-    rules.one_secret(
-        "admin.token",
-        &settings.admin.token,
-        &settings.admin.token_file,
-    );
+    rules.one_secret("admin.token", &settings.admin.token, &settings.admin.token_file);
     control_plane(&mut rules, settings);
     redis::check(&mut rules, "redis", &settings.redis);
     if let Some(cache) = &settings.cache_redis {
@@ -113,8 +84,7 @@ fn server(rules: &mut Rules<'_>, server: &Server) {
     rules.listen_address("server.address", &server.address);
     let path = &server.health_path;
     if !path.is_empty()
-        && (!path.starts_with('/')
-            || path.contains(|c: char| c == '?' || c == '#' || c.is_whitespace()))
+        && (!path.starts_with('/') || path.contains(|c: char| c == '?' || c == '#' || c.is_whitespace()))
     {
         let message = format!(
             "invalid server.health_path {}: a path that begins with / and has no query is expected",
@@ -124,27 +94,14 @@ fn server(rules: &mut Rules<'_>, server: &Server) {
     }
     let tls = &server.tls;
     if tls.enabled && (tls.cert_file.is_empty() || tls.key_file.is_empty()) {
-        let lack = if tls.cert_file.is_empty() {
-            "server.tls.cert_file"
-        } else {
-            "server.tls.key_file"
-        };
-        rules.add(
-            lack,
-            "server.tls.cert_file and server.tls.key_file are required",
-        );
+        let lack = if tls.cert_file.is_empty() { "server.tls.cert_file" } else { "server.tls.key_file" };
+        rules.add(lack, "server.tls.cert_file and server.tls.key_file are required");
     }
     if tls.http3_enabled && !tls.enabled {
-        rules.add(
-            "server.tls.http3_enabled",
-            "server.tls.http3_enabled requires server.tls.enabled",
-        );
+        rules.add("server.tls.http3_enabled", "server.tls.http3_enabled requires server.tls.enabled");
     }
     if tls_version(&tls.min_version).is_none() {
-        let message = format!(
-            "invalid server.tls.min_version {}: 1.2 or 1.3 is expected",
-            shown(&tls.min_version)
-        );
+        let message = format!("invalid server.tls.min_version {}: 1.2 or 1.3 is expected", shown(&tls.min_version));
         rules.add("server.tls.min_version", message);
     }
 }
@@ -155,26 +112,15 @@ fn control_plane(rules: &mut Rules<'_>, settings: &Settings) {
     if !plane.address.is_empty() {
         rules.url("control_plane.address", &plane.address);
         if plane.tls.enabled && plane.address.to_ascii_lowercase().starts_with("http://") {
-            let message = "control_plane.tls.enabled is true, but control_plane.address would not be encrypted: write https://";
+            let message =
+                "control_plane.tls.enabled is true, but control_plane.address would not be encrypted: write https://";
             rules.add("control_plane.address", message);
         }
     }
     rules.one_secret("control_plane.token", &plane.token, &plane.token_file);
-    rules.both_or_none(
-        "control_plane.tls",
-        &plane.tls.cert_file,
-        &plane.tls.key_file,
-    );
-    if plane.node_id.len() > 253
-        || plane
-            .node_id
-            .chars()
-            .any(|c| c.is_control() || c.is_whitespace())
-    {
-        rules.add(
-            "control_plane.node_id",
-            "invalid control_plane.node_id: at most 253 characters, no white space",
-        );
+    rules.both_or_none("control_plane.tls", &plane.tls.cert_file, &plane.tls.key_file);
+    if plane.node_id.len() > 253 || plane.node_id.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        rules.add("control_plane.node_id", "invalid control_plane.node_id: at most 253 characters, no white space");
     }
 }
 

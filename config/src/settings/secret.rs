@@ -10,10 +10,7 @@ pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretS
 }
 
 /// Empty stays empty, so that people see whether a secret is set.
-pub(super) fn redact<S: Serializer>(
-    secret: &SecretString,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+pub(super) fn redact<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(if is_set(secret) { REDACTED } else { "" })
 }
 

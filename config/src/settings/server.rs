@@ -28,10 +28,10 @@ pub struct Server {
     #[schemars(extend("x-hot" = true))]
     pub health_path: String,
     /// Most bytes of a request's header section, the same for HTTP/1.1, HTTP/2 and HTTP/3; above it the answer is 431.
-    #[schemars(range(min = 1024, max = 16_777_216))]
+    #[schemars(range(min = 1024, max = 16_777_216), extend("x-hot" = true))]
     pub max_header_bytes: usize,
     /// Most header lines of a request; above it the answer is 431.
-    #[schemars(range(min = 1, max = 10_000))]
+    #[schemars(range(min = 1, max = 10_000), extend("x-hot" = true))]
     pub max_headers: usize,
     /// Longest pause while a request body is read (with a least rate against dripping). Never a total: an upload that
     /// flows is not cut. `0` is off.
@@ -58,11 +58,13 @@ pub struct Server {
     pub request_timeout: GoDuration,
     /// Connections are closed gracefully at this age (give or take 10 %), which moves long-lived ones to other workers
     /// and to new pods. `0` is off.
+    #[schemars(extend("x-hot" = true))]
     pub max_connection_age: GoDuration,
     /// Most requests in flight in this process; above it the answer is 503 `overloaded`. `0` is unlimited.
     #[schemars(extend("x-hot" = true))]
     pub max_concurrent_requests: usize,
     /// Most client connections of this process. `0` is derived from the descriptor and memory limits.
+    #[schemars(extend("x-hot" = true))]
     pub max_connections: usize,
     /// `Origin` values from which a WebSocket may be opened (403 otherwise). Empty: any.
     #[schemars(extend("x-hot" = true))]

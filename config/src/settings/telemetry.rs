@@ -40,11 +40,7 @@ pub struct Logging {
 
 impl Default for Logging {
     fn default() -> Self {
-        Logging {
-            level: LogLevel::Info,
-            format: LogFormat::Json,
-            access_log_enabled: true,
-        }
+        Logging { level: LogLevel::Info, format: LogFormat::Json, access_log_enabled: true }
     }
 }
 
@@ -65,11 +61,6 @@ pub struct Tracing {
 
 impl Default for Tracing {
     fn default() -> Self {
-        Tracing {
-            enabled: false,
-            endpoint: String::new(),
-            service_name: "edgequota".to_owned(),
-            sample_rate: 0.1,
-        }
+        Tracing { enabled: false, endpoint: String::new(), service_name: "edgequota".to_owned(), sample_rate: 0.1 }
     }
 }

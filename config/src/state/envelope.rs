@@ -31,13 +31,7 @@ pub(super) fn head(snapshot: &Snapshot) -> String {
 fn line(version: Version, length: usize) -> String {
     let (generation, hash) = (version.generation, version.hash.to_string());
     let seal = seal(generation, &hash, length);
-    let head = Head {
-        format: FORMAT.to_owned(),
-        generation,
-        hash,
-        length,
-        seal,
-    };
+    let head = Head { format: FORMAT.to_owned(), generation, hash, length, seal };
     // A struct of texts and numbers always serialises; an empty line would be refused when read.
     format!("{}\n", serde_json::to_string(&head).unwrap_or_default())
 }
@@ -47,34 +41,19 @@ pub(super) fn open(bytes: &[u8]) -> Result<Snapshot, String> {
     if bytes.is_empty() {
         return Err("is empty".to_owned());
     }
-    let end = bytes
-        .iter()
-        .take(MAX_HEAD)
-        .position(|b| *b == b'\n')
-        .ok_or("has no head line")?;
+    let end = bytes.iter().take(MAX_HEAD).position(|b| *b == b'\n').ok_or("has no head line")?;
     let (first, body) = (&bytes[..=end], &bytes[end + 1..]);
-    let head: Head =
-        serde_json::from_slice(first).map_err(|_| "has a damaged head line".to_owned())?;
+    let head: Head = serde_json::from_slice(first).map_err(|_| "has a damaged head line".to_owned())?;
     if head.format != FORMAT {
         return Err("has a format that this version does not know".to_owned());
     }
     if body.len() != head.length {
-        return Err(format!(
-            "holds {} bytes of policy instead of {}",
-            body.len(),
-            head.length
-        ));
+        return Err(format!("holds {} bytes of policy instead of {}", body.len(), head.length));
     }
-    let version = Version {
-        generation: head.generation,
-        hash: Hash::of(body),
-    };
+    let version = Version { generation: head.generation, hash: Hash::of(body) };
     // Written again, it must be the same to the last byte; that covers hash, seal, and spelling.
     if line(version, body.len()).as_bytes() != first {
         return Err("has a wrong hash".to_owned());
     }
-    Ok(Snapshot {
-        version,
-        bytes: body.into(),
-    })
+    Ok(Snapshot { version, bytes: body.into() })
 }

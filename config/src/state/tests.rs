@@ -6,13 +6,7 @@ use edgequota_policy::{Hash, Version};
 use super::*;
 
 fn snapshot(generation: u64, bytes: &[u8]) -> Snapshot {
-    Snapshot {
-        version: Version {
-            generation,
-            hash: Hash::of(bytes),
-        },
-        bytes: bytes.into(),
-    }
+    Snapshot { version: Version { generation, hash: Hash::of(bytes) }, bytes: bytes.into() }
 }
 
 fn good(found: Found) -> (u64, Vec<u8>) {
@@ -30,10 +24,7 @@ fn what_was_saved_is_loaded_and_the_copy_is_the_one_before() {
     dir.save(&snapshot(1, b"{\"one\":1}")).unwrap();
     dir.save(&snapshot(2, b"{\"two\":\n2}")).unwrap();
     assert_eq!(good(dir.load()), (2, b"{\"two\":\n2}".to_vec()));
-    let mode = fs::metadata(dir.path.join(CURRENT))
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = fs::metadata(dir.path.join(CURRENT)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     fs::remove_file(dir.path.join(CURRENT)).unwrap();
     assert_eq!(good(dir.load()).0, 1);
@@ -56,8 +47,7 @@ fn saving_the_same_again_keeps_the_copy() {
 fn no_flipped_bit_and_no_cut_goes_unnoticed() {
     let temp = tempfile::tempdir().unwrap();
     let dir = StateDir::open(temp.path()).unwrap();
-    dir.save(&snapshot(1_763_990_000_123, b"{\"backend\":{}}"))
-        .unwrap();
+    dir.save(&snapshot(1_763_990_000_123, b"{\"backend\":{}}")).unwrap();
     let file = dir.path.join(CURRENT);
     let whole = fs::read(&file).unwrap();
     for i in 0..whole.len() {
@@ -65,10 +55,7 @@ fn no_flipped_bit_and_no_cut_goes_unnoticed() {
             let mut bad = whole.clone();
             bad[i] ^= 1 << bit;
             fs::write(&file, &bad).unwrap();
-            assert!(
-                matches!(dir.load(), Found::Damaged(_)),
-                "bit {bit} of byte {i}"
-            );
+            assert!(matches!(dir.load(), Found::Damaged(_)), "bit {bit} of byte {i}");
         }
         fs::write(&file, &whole[..i]).unwrap();
         assert!(matches!(dir.load(), Found::Damaged(_)), "cut at {i}");
@@ -107,27 +94,14 @@ fn damage_is_explained() {
     assert_eq!(reason(b""), "policy.json: is empty");
     assert_eq!(reason(&[b'x'; 5000]), "policy.json: has no head line");
     assert_eq!(reason(b"{}\n{}"), "policy.json: has a damaged head line");
-    assert_eq!(
-        reason(&vec![b' '; MAX_PLAIN + 2000]),
-        "policy.json: is larger than any policy can be"
-    );
+    assert_eq!(reason(&vec![b' '; MAX_PLAIN + 2000]), "policy.json: is larger than any policy can be");
     fs::write(dir.path.join(PREVIOUS), b"").unwrap();
-    assert_eq!(
-        reason(b""),
-        "policy.json: is empty; policy.previous: is empty"
-    );
+    assert_eq!(reason(b""), "policy.json: is empty; policy.previous: is empty");
     fs::remove_file(dir.path.join(CURRENT)).unwrap();
     fs::create_dir(dir.path.join(CURRENT)).unwrap();
     assert!(matches!(dir.load(), Found::Damaged(_)));
-    assert!(
-        dir.save(&snapshot(1, b"{}")).is_err(),
-        "a directory stands in the way"
-    );
-    assert_eq!(
-        fs::read_dir(&dir.path).unwrap().count(),
-        2,
-        "the temporary file is removed"
-    );
+    assert!(dir.save(&snapshot(1, b"{}")).is_err(), "a directory stands in the way");
+    assert_eq!(fs::read_dir(&dir.path).unwrap().count(), 2, "the temporary file is removed");
 }
 
 #[test]

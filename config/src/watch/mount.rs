@@ -27,13 +27,10 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&first, after)) = rest.split_first() {
-        let code = after
-            .get(..3)
-            .filter(|_| first == b'\\')
-            .and_then(|digits| {
-                let digits = std::str::from_utf8(digits).ok()?;
-                u8::from_str_radix(digits, 8).ok()
-            });
+        let code = after.get(..3).filter(|_| first == b'\\').and_then(|digits| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u8::from_str_radix(digits, 8).ok()
+        });
         match code {
             Some(code) => {
                 plain.push(code);
@@ -56,10 +53,7 @@ mod tests {
     fn a_file_that_is_a_mount_point_is_found() {
         let mounts = b"36 35 98:0 /x /etc/edgequota/config.yaml ro - ext4 /dev/sda rw\n\
                        37 35 98:0 / /etc/my\\040dir rw - ext4 /dev/sda rw\n";
-        assert!(is_mount_point(
-            mounts,
-            Path::new("/etc/edgequota/config.yaml")
-        ));
+        assert!(is_mount_point(mounts, Path::new("/etc/edgequota/config.yaml")));
         assert!(is_mount_point(mounts, Path::new("/etc/my dir")));
         assert!(!is_mount_point(mounts, Path::new("/etc/edgequota")));
         assert!(!is_mount_point(b"", Path::new("/etc/edgequota")));

@@ -31,16 +31,9 @@ type Identity = (u64, u64);
 impl Notices {
     pub(super) fn start(targets: &[Target], wanted: bool) -> Notices {
         let changed = Arc::new(Notify::new());
-        let directories: BTreeMap<PathBuf, Option<Identity>> = targets
-            .iter()
-            .flat_map(directories_of)
-            .map(|path| (path, None))
-            .collect();
-        let mut notices = Notices {
-            watcher: None,
-            directories,
-            changed: changed.clone(),
-        };
+        let directories: BTreeMap<PathBuf, Option<Identity>> =
+            targets.iter().flat_map(directories_of).map(|path| (path, None)).collect();
+        let mut notices = Notices { watcher: None, directories, changed: changed.clone() };
         if !wanted {
             return notices;
         }
@@ -67,10 +60,7 @@ impl Notices {
             return;
         };
         for (path, watched) in &mut self.directories {
-            let now = std::fs::metadata(path)
-                .ok()
-                .filter(std::fs::Metadata::is_dir)
-                .map(|m| (m.dev(), m.ino()));
+            let now = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_dir).map(|m| (m.dev(), m.ino()));
             if now == *watched {
                 continue;
             }
@@ -115,11 +105,7 @@ fn directories_of(target: &Target) -> Vec<PathBuf> {
         Target::File(path) => parent_of(path),
     };
     let parent = parent_of(&directory);
-    if parent == directory {
-        vec![directory]
-    } else {
-        vec![directory, parent]
-    }
+    if parent == directory { vec![directory] } else { vec![directory, parent] }
 }
 
 fn parent_of(path: &Path) -> PathBuf {
@@ -143,27 +129,15 @@ impl Wanted {
         let own = targets.iter().filter_map(|target| match target {
             Target::File(path) | Target::Directory(path) => path.file_name(),
         });
-        let names = own
-            .chain(directories.iter().filter_map(|path| path.file_name()))
-            .map(OsStr::to_owned)
-            .collect();
-        let policy_files = targets
-            .iter()
-            .any(|target| matches!(target, Target::Directory(_)));
-        Wanted {
-            names,
-            policy_files,
-            directories,
-        }
+        let names = own.chain(directories.iter().filter_map(|path| path.file_name())).map(OsStr::to_owned).collect();
+        let policy_files = targets.iter().any(|target| matches!(target, Target::Directory(_)));
+        Wanted { names, policy_files, directories }
     }
 
     fn includes(&self, event: &notify::Event) -> bool {
         // Opening and reading are what we do ourselves.
         let only_read = matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
-        !only_read
-            && (event.need_rescan()
-                || event.paths.is_empty()
-                || event.paths.iter().any(|p| self.matters(p)))
+        !only_read && (event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(|p| self.matters(p)))
     }
 
     fn matters(&self, path: &Path) -> bool {

@@ -35,12 +35,9 @@ pub(super) fn all(targets: &[Target]) -> Content {
     let mut files = Vec::new();
     for target in targets {
         match target {
-            Target::File(path) => files.extend(
-                file(path)
-                    .map_err(|e| e.to_string())
-                    .transpose()
-                    .map(|text| (path.clone(), text)),
-            ),
+            Target::File(path) => {
+                files.extend(file(path).map_err(|e| e.to_string()).transpose().map(|text| (path.clone(), text)))
+            }
             Target::Directory(path) => match directory(path) {
                 Ok(found) => files.extend(found),
                 Err(error) => files.push((path.clone(), Err(error.to_string()))),
@@ -61,9 +58,7 @@ pub(crate) fn file(path: &Path) -> Result<Option<String>, ReadError> {
     };
     if !file.metadata()?.is_file() {
         // A FIFO or a device would block or never end.
-        return Err(
-            std::io::Error::new(ErrorKind::InvalidInput, "it is not a regular file").into(),
-        );
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is not a regular file").into());
     }
     let mut bytes = Vec::new();
     file.take(MAX_TEXT as u64 + 1).read_to_end(&mut bytes)?;
@@ -74,15 +69,8 @@ pub(crate) fn file(path: &Path) -> Result<Option<String>, ReadError> {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line_start = good.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
         // What is good is UTF-8, so characters can be counted by the bytes that begin one.
-        let column = good[line_start..]
-            .iter()
-            .filter(|b| (**b & 0xC0) != 0x80)
-            .count()
-            + 1;
-        ReadError::NotUtf8 {
-            line: good.iter().filter(|b| **b == b'\n').count() + 1,
-            column,
-        }
+        let column = good[line_start..].iter().filter(|b| (**b & 0xC0) != 0x80).count() + 1;
+        ReadError::NotUtf8 { line: good.iter().filter(|b| **b == b'\n').count() + 1, column }
     })
 }
 

@@ -36,17 +36,7 @@ impl Run {
         let targets: Arc<[Target]> = targets.into();
         let first = Arc::new(read_all(&targets).await.unwrap_or_default());
         let (out, seen) = watch::channel(first.clone());
-        (
-            Run {
-                targets,
-                pace,
-                poke,
-                notices,
-                out,
-            },
-            first,
-            seen,
-        )
+        (Run { targets, pace, poke, notices, out }, first, seen)
     }
 
     pub(super) async fn run(mut self) {
@@ -98,9 +88,7 @@ impl Run {
     }
 
     fn differs(&self, content: &Option<Content>) -> bool {
-        content
-            .as_ref()
-            .is_some_and(|content| *content != **self.out.borrow())
+        content.as_ref().is_some_and(|content| *content != **self.out.borrow())
     }
 
     fn report(&self, content: Option<Content>) {
@@ -117,17 +105,12 @@ impl Run {
 
 fn noticed(pending: Option<Pending>) -> Pending {
     let now = Instant::now();
-    Pending {
-        first: pending.map_or(now, |pending| pending.first),
-        last: now,
-    }
+    Pending { first: pending.map_or(now, |pending| pending.first), last: now }
 }
 
 /// File I/O blocks: not on a thread that has other work. `None` when it could not be done at all (the runtime ends):
 /// that must not look like files that are gone.
 async fn read_all(targets: &Arc<[Target]>) -> Option<Content> {
     let targets = targets.clone();
-    tokio::task::spawn_blocking(move || read::all(&targets))
-        .await
-        .ok()
+    tokio::task::spawn_blocking(move || read::all(&targets)).await.ok()
 }

@@ -11,22 +11,14 @@ use std::{
 
 use super::*;
 
-const PACE: Pace = Pace {
-    quiet: Duration::from_millis(80),
-    most: Duration::from_millis(500),
-    poll: Duration::from_secs(60),
-};
-const FAST_POLL: Pace = Pace {
-    quiet: Duration::from_millis(20),
-    most: Duration::from_millis(200),
-    poll: Duration::from_millis(30),
-};
+const PACE: Pace =
+    Pace { quiet: Duration::from_millis(80), most: Duration::from_millis(500), poll: Duration::from_secs(60) };
+const FAST_POLL: Pace =
+    Pace { quiet: Duration::from_millis(20), most: Duration::from_millis(200), poll: Duration::from_millis(30) };
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn next(watch: &mut Watch) -> Content {
-    tokio::time::timeout(PATIENCE, watch.changed())
-        .await
-        .expect("a report in time")
+    tokio::time::timeout(PATIENCE, watch.changed()).await.expect("a report in time")
 }
 
 /// Waits for a content. Others may be reported before it: on a busy machine there may be quiet within one edit.
@@ -39,12 +31,7 @@ fn texts(content: &Content) -> Vec<(String, String)> {
     content
         .files
         .iter()
-        .map(|(path, text)| {
-            (
-                name(path),
-                text.clone().unwrap_or_else(|e| format!("error: {e}")),
-            )
-        })
+        .map(|(path, text)| (name(path), text.clone().unwrap_or_else(|e| format!("error: {e}"))))
         .collect()
 }
 
@@ -55,10 +42,7 @@ fn one(text: &str) -> Vec<(String, String)> {
 /// The kubelet's atomic writer: a new timestamped directory, a new link beside `..data`, a rename onto it.
 fn kubelet_writes(volume: &Path, files: &[(&str, &str)]) {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let name = format!(
-        "..2026_11_24_10_00_00.{}",
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    );
+    let name = format!("..2026_11_24_10_00_00.{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let directory = volume.join(&name);
     fs::create_dir(&directory).unwrap();
     for (file, text) in files {
@@ -76,9 +60,7 @@ fn kubelet_writes(volume: &Path, files: &[(&str, &str)]) {
     if let Some(old) = old {
         for entry in fs::read_dir(volume).unwrap().flatten() {
             let file = entry.file_name();
-            let kept = files
-                .iter()
-                .any(|(name, _)| *name == file.to_str().unwrap());
+            let kept = files.iter().any(|(name, _)| *name == file.to_str().unwrap());
             if !kept && entry.path().is_symlink() && !file.to_str().unwrap().starts_with("..") {
                 fs::remove_file(entry.path()).unwrap();
             }
@@ -94,10 +76,7 @@ struct Bed {
 
 impl Bed {
     fn new() -> Bed {
-        Bed {
-            dir: tempfile::tempdir().unwrap(),
-            stop: CancellationToken::new(),
-        }
+        Bed { dir: tempfile::tempdir().unwrap(), stop: CancellationToken::new() }
     }
     fn file(&self) -> std::path::PathBuf {
         self.dir.path().join("config.yaml")
@@ -106,12 +85,7 @@ impl Bed {
         Watch::start(vec![Target::File(self.file())], pace, self.stop.clone()).await
     }
     async fn watch_directory(&self) -> (Content, Watch) {
-        Watch::start(
-            vec![Target::Directory(self.dir.path().to_owned())],
-            PACE,
-            self.stop.clone(),
-        )
-        .await
+        Watch::start(vec![Target::Directory(self.dir.path().to_owned())], PACE, self.stop.clone()).await
     }
 }
 
@@ -136,10 +110,7 @@ async fn the_kubelets_swap_is_seen() {
 #[tokio::test]
 async fn a_directory_is_swapped_as_one() {
     let bed = Bed::new();
-    kubelet_writes(
-        bed.dir.path(),
-        &[("b.yaml", "b1"), ("a.yml", "a1"), ("notes.txt", "no")],
-    );
+    kubelet_writes(bed.dir.path(), &[("b.yaml", "b1"), ("a.yml", "a1"), ("notes.txt", "no")]);
     let (first, mut watch) = bed.watch_directory().await;
     let pair = |name: &str, text: &str| (name.to_owned(), text.to_owned());
     assert_eq!(texts(&first), [pair("a.yml", "a1"), pair("b.yaml", "b1")]);
@@ -273,11 +244,7 @@ async fn an_edit_between_start_and_the_first_wait_is_not_missed() {
 async fn a_poke_reads_at_once() {
     let bed = Bed::new();
     fs::write(bed.file(), "one").unwrap();
-    let slow = Pace {
-        quiet: Duration::from_secs(60),
-        most: Duration::from_secs(60),
-        poll: Duration::from_secs(60),
-    };
+    let slow = Pace { quiet: Duration::from_secs(60), most: Duration::from_secs(60), poll: Duration::from_secs(60) };
     let target = vec![Target::File(bed.file())];
     let (_, mut watch) = Watch::start_with(target, slow, bed.stop.clone(), false).await;
     fs::write(bed.file(), "two").unwrap();
@@ -320,17 +287,10 @@ async fn what_cannot_be_read_says_why() {
     let bed = Bed::new();
     fs::write(bed.file(), b"good: 1\nb\xc3\xa9d: \xff\n").unwrap();
     let (first, mut watch) = bed.watch(PACE).await;
-    assert_eq!(
-        texts(&first),
-        one("error: not valid UTF-8 at line 2, column 6: save the file as UTF-8")
-    );
+    assert_eq!(texts(&first), one("error: not valid UTF-8 at line 2, column 6: save the file as UTF-8"));
     fs::remove_file(bed.file()).unwrap();
     fs::create_dir(bed.file()).unwrap();
-    until(
-        &mut watch,
-        &one("error: cannot be read: it is not a regular file"),
-    )
-    .await;
+    until(&mut watch, &one("error: cannot be read: it is not a regular file")).await;
     fs::remove_dir(bed.file()).unwrap();
     fs::write(bed.file(), " ".repeat((16 << 20) + 1)).unwrap();
     until(&mut watch, &one("error: the file is larger than 16 MiB")).await;
@@ -366,11 +326,7 @@ async fn a_stopped_watch_reports_nothing_and_does_not_end() {
     let (_, mut watch) = bed.watch(PACE).await;
     bed.stop.cancel();
     fs::write(bed.file(), "one").unwrap();
-    assert!(
-        tokio::time::timeout(PACE.quiet * 4, watch.changed())
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(PACE.quiet * 4, watch.changed()).await.is_err());
 }
 
 /// A projected volume with `path: policy/a.yaml` items: the directory itself is one of the kubelet's links.
@@ -382,11 +338,7 @@ async fn a_directory_that_is_a_link_into_the_volume_is_followed() {
         fs::write(bed.dir.path().join(name).join("policy/a.yaml"), text).unwrap();
         let old = fs::read_link(bed.dir.path().join("..data")).ok();
         symlink(name, bed.dir.path().join("..data_tmp")).unwrap();
-        fs::rename(
-            bed.dir.path().join("..data_tmp"),
-            bed.dir.path().join("..data"),
-        )
-        .unwrap();
+        fs::rename(bed.dir.path().join("..data_tmp"), bed.dir.path().join("..data")).unwrap();
         if let Some(old) = old {
             fs::remove_dir_all(bed.dir.path().join(old)).unwrap();
         }
@@ -394,10 +346,7 @@ async fn a_directory_that_is_a_link_into_the_volume_is_followed() {
     swap("..2026_1", "one");
     symlink("..data/policy", bed.dir.path().join("policy")).unwrap();
     let directory = bed.dir.path().join("policy");
-    let targets = vec![
-        Target::Directory(directory.clone()),
-        Target::File(directory.join("a.yaml")),
-    ];
+    let targets = vec![Target::Directory(directory.clone()), Target::File(directory.join("a.yaml"))];
     let (first, mut watch) = Watch::start(targets, PACE, bed.stop.clone()).await;
     let both = |text: &str| vec![("a.yaml".to_owned(), text.to_owned()); 2];
     assert_eq!(texts(&first), both("one"));

@@ -19,17 +19,11 @@ impl Spent {
 
     /// What has been added since `before`.
     pub(super) fn since(&self, before: Spent) -> Spent {
-        Spent {
-            nodes: self.nodes - before.nodes,
-            bytes: self.bytes - before.bytes,
-        }
+        Spent { nodes: self.nodes - before.nodes, bytes: self.bytes - before.bytes }
     }
 }
 
 /// What is said above the bounds.
 pub(super) fn too_large() -> String {
-    format!(
-        "too large: more than {MAX_NODES} values or {} MiB of text once aliases are expanded",
-        MAX_EXPANDED >> 20
-    )
+    format!("too large: more than {MAX_NODES} values or {} MiB of text once aliases are expanded", MAX_EXPANDED >> 20)
 }

@@ -8,38 +8,21 @@ use crate::problems::{Located, Place, Problems};
 /// The scanner takes NUL for the end of the text, so what follows would silently not count; other control characters
 /// are no YAML either.
 pub(super) fn refuse_controls(name: &str, text: &str) -> Result<(), Problems> {
-    let Some(at) =
-        text.find(|c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}'))
-    else {
+    let Some(at) = text.find(|c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')) else {
         return Ok(());
     };
     let before = &text[..at];
     let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .count()
-        + 1;
-    let place = Place::File {
-        file: name.to_owned(),
-        line,
-        column,
-    };
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let place = Place::File { file: name.to_owned(), line, column };
     let message = "not valid YAML: a control character".to_owned();
-    Err(Problems(vec![Located {
-        place,
-        path: String::new(),
-        message,
-    }]))
+    Err(Problems(vec![Located { place, path: String::new(), message }]))
 }
 
 /// The parser's words, which are fixed but for one that quotes a character of the file.
 pub(super) fn message(info: &str) -> String {
     if info.starts_with("unexpected character") {
-        return "not valid YAML: a value that begins with %, @ or ` must stand in quotes"
-            .to_owned();
+        return "not valid YAML: a value that begins with %, @ or ` must stand in quotes".to_owned();
     }
     if info == "recursion limit exceeded" {
         // The scanner's own limit on brackets is deeper than ours, but it looks ahead.

@@ -26,9 +26,7 @@ fn every_key_and_value_has_its_place() {
     let root = parses("a: 1\nb:\n  - x\n  - { c: \"y\" }\n# comment\nü: é\n");
     let b = root.get("b").unwrap();
     assert_eq!(b.at, At::File(2, 1));
-    let Tree::List(items) = &b.value.tree else {
-        panic!("a list")
-    };
+    let Tree::List(items) = &b.value.tree else { panic!("a list") };
     assert_eq!(place(&items[0]), (3, 5));
     let c = items[1].get("c").unwrap();
     assert_eq!(c.at, At::File(4, 7));
@@ -47,9 +45,7 @@ fn empty_texts_are_null() {
 #[test]
 fn byte_order_mark_and_crlf_are_read() {
     let root = parses("\u{feff}a: 1\r\nb: two\r\n");
-    assert!(
-        matches!(&root.get("b").unwrap().value.tree, Tree::Scalar(text, Style::Plain) if text == "two")
-    );
+    assert!(matches!(&root.get("b").unwrap().value.tree, Tree::Scalar(text, Style::Plain) if text == "two"));
     assert_eq!(root.get("a").unwrap().at, At::File(1, 1));
     assert_eq!(root.get("b").unwrap().at, At::File(2, 1));
 }
@@ -73,24 +69,12 @@ fn all_duplicates_are_named_with_both_lines() {
 #[test]
 fn what_is_not_supported_is_said() {
     for (text, message) in [
-        (
-            "a: &x {}\nb:\n  <<: *x\n",
-            "x.yaml:3:3: merge keys (<<) are not supported: write the keys out",
-        ),
-        (
-            "a: 1\n---\nb: 2\n",
-            "x.yaml:2:1: only one document is allowed in a file; a second one starts here",
-        ),
-        (
-            "? [a]\n: 1\n",
-            "x.yaml:1:3: a key must be text, not a list or a block",
-        ),
+        ("a: &x {}\nb:\n  <<: *x\n", "x.yaml:3:3: merge keys (<<) are not supported: write the keys out"),
+        ("a: 1\n---\nb: 2\n", "x.yaml:2:1: only one document is allowed in a file; a second one starts here"),
+        ("? [a]\n: 1\n", "x.yaml:1:3: a key must be text, not a list or a block"),
         (": 1\n", "x.yaml:1:1: a key is missing before the colon"),
         ("a: !ruby x\n", "x.yaml:1:4: tags (!name) are not supported"),
-        (
-            "a: &x [*x]\n",
-            "x.yaml:1:8: an alias must not stand inside of what it names",
-        ),
+        ("a: &x [*x]\n", "x.yaml:1:8: an alias must not stand inside of what it names"),
     ] {
         assert_eq!(fails(text), message);
     }
@@ -115,10 +99,7 @@ fn syntax_errors_have_a_place_and_no_text_of_the_file() {
     ] {
         let message = fails(text);
         assert!(message.starts_with("x.yaml:"), "{message}");
-        assert!(
-            message.split(':').nth(2).unwrap().parse::<usize>().unwrap() > 0,
-            "{message}"
-        );
+        assert!(message.split(':').nth(2).unwrap().parse::<usize>().unwrap() > 0, "{message}");
         assert!(!message.contains("hunter"), "{message}");
     }
 }
@@ -130,11 +111,7 @@ fn bombs_are_refused() {
         let aliases = vec![format!("*a{}", i - 1); 9].join(", ");
         writeln!(laughs, "a{i}: &a{i} [{aliases}]").unwrap();
     }
-    assert!(
-        fails(&laughs).contains("too large: more than 1000000 values"),
-        "{}",
-        fails(&laughs)
-    );
+    assert!(fails(&laughs).contains("too large: more than 1000000 values"), "{}", fails(&laughs));
 
     let mut long = format!("a: &a \"{}\"\nb:\n", "x".repeat(1 << 20));
     (0..100).for_each(|_| long.push_str("  - *a\n"));
@@ -145,22 +122,10 @@ fn bombs_are_refused() {
     let nested = format!("{anchors}{}{}", "x, ".repeat(100_000), "]".repeat(60));
     assert!(fails(&nested).contains("too large"));
 
-    assert_eq!(
-        fails(&"[".repeat(1_000_000)),
-        "x.yaml:1:256: nested deeper than 64 levels"
-    );
-    assert_eq!(
-        fails(&"- ".repeat(1_000)),
-        "x.yaml:1:129: nested deeper than 64 levels"
-    );
-    assert_eq!(
-        fails(&"a: {".repeat(100)).split(": ").nth(1).unwrap(),
-        "nested deeper than 64 levels"
-    );
-    assert_eq!(
-        fails(&" ".repeat(MAX_TEXT + 1)),
-        "x.yaml: the file is larger than 16 MiB"
-    );
+    assert_eq!(fails(&"[".repeat(1_000_000)), "x.yaml:1:256: nested deeper than 64 levels");
+    assert_eq!(fails(&"- ".repeat(1_000)), "x.yaml:1:129: nested deeper than 64 levels");
+    assert_eq!(fails(&"a: {".repeat(100)).split(": ").nth(1).unwrap(), "nested deeper than 64 levels");
+    assert_eq!(fails(&" ".repeat(MAX_TEXT + 1)), "x.yaml: the file is larger than 16 MiB");
     assert!(fails(&"- \n".repeat(1_000_001)).contains("too large"));
 }
 

@@ -167,16 +167,8 @@ fn check(name: &str, content: Content, environment: &Environment, in_force: Opti
     for warning in &warnings {
         warn!(place = %warning.place, path = warning.path, problem = warning.message, "config warning");
     }
-    let unbuilt: Vec<_> = settings.not_built();
-    if !unbuilt.is_empty() {
-        return Err(Problems(document.locate_with(Some(environment), unbuilt)));
-    }
     let spec: PolicySpec =
         policy.ok_or_else(|| Problems::whole(name, "there is no policy: at least backend.url is required"))?;
-    let unbuilt = spec.not_built();
-    if !unbuilt.is_empty() {
-        return Err(Problems(document.locate_with(Some(environment), unbuilt)));
-    }
     let bytes: Arc<[u8]> = spec.canonical().into();
     let hash = Hash::of(&bytes);
     if in_force == Some(hash) {

@@ -98,9 +98,11 @@ impl Decoder {
                         *self = Decoder::Done;
                         return Ok(Decoded::End);
                     }
-                    let end = scan.find(buf, TRAILERS).map_err(|_| Malformed("the trailers are malformed or too large"))?;
+                    let end =
+                        scan.find(buf, TRAILERS).map_err(|_| Malformed("the trailers are malformed or too large"))?;
                     let Some(end) = end else { return Ok(Decoded::NeedMore) };
-                    let trailers = parse_trailers(&buf.split_to(end).freeze()).map_err(|_| Malformed("the trailers are malformed"))?;
+                    let trailers = parse_trailers(&buf.split_to(end).freeze())
+                        .map_err(|_| Malformed("the trailers are malformed"))?;
                     *self = Decoder::Done;
                     return Ok(Decoded::Trailers(trailers));
                 }
@@ -150,7 +152,9 @@ mod tests {
         loop {
             match decoder.step(&mut buf)? {
                 Decoded::Data(data) => body.extend_from_slice(&data),
-                Decoded::Trailers(t) => return Ok((body, Some(t), [&buf[..], &pieces.collect::<Vec<_>>().concat()].concat())),
+                Decoded::Trailers(t) => {
+                    return Ok((body, Some(t), [&buf[..], &pieces.collect::<Vec<_>>().concat()].concat()));
+                }
                 Decoded::End => return Ok((body, None, [&buf[..], &pieces.collect::<Vec<_>>().concat()].concat())),
                 Decoded::NeedMore => match pieces.next() {
                     Some(piece) => buf.extend_from_slice(piece),
@@ -163,7 +167,8 @@ mod tests {
     #[test]
     fn chunks_and_trailers() {
         for step in 1..40 {
-            let (body, trailers, rest) = decode(Framing::Chunked, b"4;x=y\r\nwiki\r\n0B\r\npedia pages\r\n0\r\nA: b\r\n\r\nGET", step).unwrap();
+            let (body, trailers, rest) =
+                decode(Framing::Chunked, b"4;x=y\r\nwiki\r\n0B\r\npedia pages\r\n0\r\nA: b\r\n\r\nGET", step).unwrap();
             assert_eq!((&body[..], &rest[..]), (&b"wikipedia pages"[..], &b"GET"[..]));
             assert_eq!(trailers.unwrap()["a"], "b");
         }
@@ -171,7 +176,20 @@ mod tests {
 
     #[test]
     fn broken_chunks_are_refused() {
-        for wire in ["x\r\n", "\r\n", "-1\r\n", "0x4\r\n", "4\nwiki\r\n", "4\r\nwikix\r\n", " 4\r\n", "4 \r\nwiki\r\n", "fffffffffffffffff\r\n", "0\r\nA b\r\n\r\n", "0\r\n: b\r\n\r\n", "0\r\nA: b\n\n"] {
+        for wire in [
+            "x\r\n",
+            "\r\n",
+            "-1\r\n",
+            "0x4\r\n",
+            "4\nwiki\r\n",
+            "4\r\nwikix\r\n",
+            " 4\r\n",
+            "4 \r\nwiki\r\n",
+            "fffffffffffffffff\r\n",
+            "0\r\nA b\r\n\r\n",
+            "0\r\n: b\r\n\r\n",
+            "0\r\nA: b\n\n",
+        ] {
             assert_ne!(decode(Framing::Chunked, wire.as_bytes(), 64).unwrap_err(), Malformed("cut off"), "{wire:?}");
         }
     }

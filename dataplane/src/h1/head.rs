@@ -93,7 +93,11 @@ pub(crate) fn parse_request(head: &Bytes, limits: HeadLimits) -> Result<RequestH
     }
 }
 
-fn request_head(head: &Bytes, parsed: &httparse::Request<'_, '_>, limits: HeadLimits) -> Result<RequestHead, HeadError> {
+fn request_head(
+    head: &Bytes,
+    parsed: &httparse::Request<'_, '_>,
+    limits: HeadLimits,
+) -> Result<RequestHead, HeadError> {
     let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Malformed("the head is incomplete"));
     };
@@ -105,7 +109,8 @@ fn request_head(head: &Bytes, parsed: &httparse::Request<'_, '_>, limits: HeadLi
     if target.bytes().any(|b| b == b'#' || !(0x21..0x7f).contains(&b)) {
         return Err(Malformed("the request target holds a forbidden character"));
     }
-    let uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_| Malformed("the request target is malformed"))?;
+    let uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes()))
+        .map_err(|_| Malformed("the request target is malformed"))?;
     let version = if minor == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
     let headers = header_map(head, parsed.headers)?;
     let framing = request_framing(&headers, version)?;
@@ -132,7 +137,11 @@ pub(crate) fn parse_response(head: &Bytes, method: &Method) -> Result<ResponseHe
     }
 }
 
-fn response_head(head: &Bytes, parsed: &httparse::Response<'_, '_>, method: &Method) -> Result<ResponseHead, HeadError> {
+fn response_head(
+    head: &Bytes,
+    parsed: &httparse::Response<'_, '_>,
+    method: &Method,
+) -> Result<ResponseHead, HeadError> {
     let (Some(code), Some(minor)) = (parsed.code, parsed.version) else {
         return Err(Malformed("the head is incomplete"));
     };
@@ -164,9 +173,10 @@ pub(crate) fn parse_trailers(bytes: &Bytes) -> Result<HeaderMap, HeadError> {
 fn header_map(head: &Bytes, lines: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
     let mut map = HeaderMap::with_capacity(lines.len() + 6);
     for line in lines {
-        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Malformed("a header name is not a token"))?;
-        let value =
-            HeaderValue::from_maybe_shared(head.slice_ref(line.value)).map_err(|_| Malformed("a header value holds a forbidden character"))?;
+        let name =
+            HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Malformed("a header name is not a token"))?;
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(line.value))
+            .map_err(|_| Malformed("a header value holds a forbidden character"))?;
         map.append(name, value);
     }
     Ok(map)
@@ -185,7 +195,9 @@ fn message_framing(headers: &HeaderMap, version: Version) -> Result<Framing, Hea
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     match (encodings.next(), lengths.next()) {
         (Some(_), Some(_)) => Err(Malformed("both Content-Length and Transfer-Encoding are given")),
-        (Some(_), None) if version == Version::HTTP_10 => Err(Malformed("Transfer-Encoding does not exist in HTTP/1.0")),
+        (Some(_), None) if version == Version::HTTP_10 => {
+            Err(Malformed("Transfer-Encoding does not exist in HTTP/1.0"))
+        }
         (Some(encoding), None) => {
             if encodings.next().is_none() && encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
                 Ok(Framing::Chunked)
@@ -270,7 +282,10 @@ mod tests {
             ("a signed length", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +3\r\n\r\n"),
             ("an empty length", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n\r\n"),
             ("another encoding", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"),
-            ("chunked twice", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            (
+                "chunked twice",
+                "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            ),
             ("chunked in 1.0", "POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"),
             ("a fragment", "GET /a#b HTTP/1.1\r\nHost: x\r\n\r\n"),
             ("a CR in a value", "GET / HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n"),

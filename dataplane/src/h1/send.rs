@@ -232,8 +232,16 @@ impl Sender {
 
 /// RFC 9110 section 6.5.1: what frames, routes or authenticates a message cannot come after it.
 fn may_trail(name: &HeaderName) -> bool {
-    ![header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::HOST, header::TRAILER, header::AUTHORIZATION, header::TE]
-        .contains(name)
+    ![
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::HOST,
+        header::TRAILER,
+        header::AUTHORIZATION,
+        header::TE,
+    ]
+    .contains(name)
 }
 
 /// `HEX CRLF`.

@@ -62,7 +62,12 @@ enum Keep {
 }
 
 /// Waits for a request. `None`: the connection is over.
-async fn next_head(conn: &RefCell<Conn>, client: &Client, deadline: &mut Deadline, first: bool) -> Option<Result<RequestHead, HeadError>> {
+async fn next_head(
+    conn: &RefCell<Conn>,
+    client: &Client,
+    deadline: &mut Deadline,
+    first: bool,
+) -> Option<Result<RequestHead, HeadError>> {
     let live = client.worker.shared.live();
     let limits = HeadLimits { max_bytes: live.max_header_bytes, max_headers: live.max_headers };
     if conn.borrow().buf.is_empty() {
@@ -119,7 +124,14 @@ async fn idle(conn: &RefCell<Conn>, client: &Client, deadline: &mut Deadline) ->
 async fn exchange(conn: &Rc<RefCell<Conn>>, client: &Rc<Client>, head: RequestHead, deadline: &mut Deadline) -> Keep {
     let told = Told { version: head.version, to_head: head.method == Method::HEAD, keep_alive: head.keep_alive };
     let body = request_body(conn, client, &head);
-    let received = Received { method: head.method, uri: head.uri, version: head.version, headers: head.headers, body, expect_continue: head.expect_continue };
+    let received = Received {
+        method: head.method,
+        uri: head.uri,
+        version: head.version,
+        headers: head.headers,
+        body,
+        expect_continue: head.expect_continue,
+    };
     let answer = {
         // Boxed so that an idle connection does not hold the room of a busy one.
         let mut made = Box::pin(request::answer(client, received));
@@ -209,7 +221,12 @@ fn promises_little(decoder: &Decoder) -> bool {
 }
 
 /// Sends, watching for a client that does not read and for one that hangs up while the backend is silent.
-async fn drive(conn: &RefCell<Conn>, client: &Client, sender: &mut Sender, deadline: &mut Deadline) -> Result<(), Broken> {
+async fn drive(
+    conn: &RefCell<Conn>,
+    client: &Client,
+    sender: &mut Sender,
+    deadline: &mut Deadline,
+) -> Result<(), Broken> {
     let patience = client.worker.shared.live().write_timeout;
     let mut written = u64::MAX;
     poll_fn(|cx| {
@@ -256,4 +273,3 @@ async fn refuse(conn: &Rc<RefCell<Conn>>, client: &Rc<Client>, error: HeadError,
     let answer = request::refuse_unread(client, &reject);
     send(conn, client, answer, Told { version: Version::HTTP_11, to_head: false, keep_alive: false }, deadline).await;
 }
-

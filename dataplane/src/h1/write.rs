@@ -6,7 +6,13 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use super::Framing;
 
 /// Writes a request line and headers. `target` is what stands between method and version.
-pub(crate) fn request_head(out: &mut BytesMut, method: &Method, target: [&str; 4], headers: &HeaderMap, framing: Framing) {
+pub(crate) fn request_head(
+    out: &mut BytesMut,
+    method: &Method,
+    target: [&str; 4],
+    headers: &HeaderMap,
+    framing: Framing,
+) {
     out.reserve(256 + headers.len() * 48);
     out.put_slice(method.as_str().as_bytes());
     out.put_u8(b' ');
@@ -37,7 +43,14 @@ pub(crate) enum Persistence {
 
 /// Writes a status line and headers. The backend's `Content-Length` is kept only where there is no body to count
 /// (HEAD, 304).
-pub(crate) fn response_head(out: &mut BytesMut, status: StatusCode, headers: &HeaderMap, framing: Framing, persistence: Persistence, to_head: bool) {
+pub(crate) fn response_head(
+    out: &mut BytesMut,
+    status: StatusCode,
+    headers: &HeaderMap,
+    framing: Framing,
+    persistence: Persistence,
+    to_head: bool,
+) {
     out.reserve(256 + headers.len() * 48);
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(status.as_str().as_bytes());
@@ -49,7 +62,9 @@ pub(crate) fn response_head(out: &mut BytesMut, status: StatusCode, headers: &He
     match framing {
         Framing::Length(n) => write_length(out, n),
         Framing::Chunked => out.put_slice(b"Transfer-Encoding: chunked\r\n"),
-        Framing::None if !described && !status.is_informational() && status != StatusCode::NO_CONTENT => write_length(out, 0),
+        Framing::None if !described && !status.is_informational() && status != StatusCode::NO_CONTENT => {
+            write_length(out, 0)
+        }
         Framing::None | Framing::UntilClose => {}
     }
     match persistence {
@@ -63,7 +78,10 @@ pub(crate) fn response_head(out: &mut BytesMut, status: StatusCode, headers: &He
 /// Writes header lines, without those that only this side of the connection may decide.
 fn write_headers(out: &mut BytesMut, headers: &HeaderMap, with_length: bool) {
     for (name, value) in headers {
-        if *name == header::TRANSFER_ENCODING || *name == header::CONNECTION || (*name == header::CONTENT_LENGTH && !with_length) {
+        if *name == header::TRANSFER_ENCODING
+            || *name == header::CONNECTION
+            || (*name == header::CONTENT_LENGTH && !with_length)
+        {
             continue;
         }
         write_line(out, name, value.as_bytes());
@@ -109,7 +127,10 @@ mod tests {
         headers.insert("x-ratelimit-limit", HeaderValue::from_static("5"));
         let mut out = BytesMut::new();
         response_head(&mut out, StatusCode::OK, &headers, Framing::Chunked, Persistence::Close, false);
-        assert_eq!(text(&out), "HTTP/1.1 200 OK\r\nX-Ratelimit-Limit: 5\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
+        assert_eq!(
+            text(&out),
+            "HTTP/1.1 200 OK\r\nX-Ratelimit-Limit: 5\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        );
         out.clear();
         response_head(&mut out, StatusCode::OK, &headers, Framing::None, Persistence::Implied, true);
         assert_eq!(text(&out), "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nX-Ratelimit-Limit: 5\r\n\r\n");

@@ -125,7 +125,10 @@ pub(crate) async fn serve(io: Rewound, client: Rc<Client>) {
             }
             Event::Quiet if activity.open.get() > 0 => deadline.set(live.idle_timeout),
             Event::Quiet => {
-                let rest = live.idle_timeout.map(|idle| activity.ended.get() + idle).filter(|at| activity.any.get() && *at > Instant::now());
+                let rest = live
+                    .idle_timeout
+                    .map(|idle| activity.ended.get() + idle)
+                    .filter(|at| activity.any.get() && *at > Instant::now());
                 match rest {
                     Some(at) => deadline.set_at(Some(at)),
                     // It had its time to part: a client that ignores a GOAWAY is cut.
@@ -194,8 +197,16 @@ impl Pulse {
 /// One request and its answer.
 async fn stream(client: Rc<Client>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, _open: Open) {
     let (parts, body) = request.into_parts();
-    let body = if body.is_end_stream() { Body::default() } else { Body::h2(H2Body::new(body, &parts.headers, &client)) };
-    let received = Received { method: parts.method, uri: parts.uri, version: Version::HTTP_2, headers: parts.headers, body, expect_continue: false };
+    let body =
+        if body.is_end_stream() { Body::default() } else { Body::h2(H2Body::new(body, &parts.headers, &client)) };
+    let received = Received {
+        method: parts.method,
+        uri: parts.uri,
+        version: Version::HTTP_2,
+        headers: parts.headers,
+        body,
+        expect_continue: false,
+    };
     let answer = {
         let mut made = pin!(request::answer(&client, received));
         poll_fn(|cx| match made.as_mut().poll(cx) {
@@ -217,7 +228,12 @@ async fn stream(client: Rc<Client>, request: Request<RecvStream>, mut respond: S
     }
 }
 
-async fn send_body(mut send: SendStream<Bytes>, mut body: Body, client: &Client, mut sent: impl FnMut(u64)) -> Result<(), Broken> {
+async fn send_body(
+    mut send: SendStream<Bytes>,
+    mut body: Body,
+    client: &Client,
+    mut sent: impl FnMut(u64),
+) -> Result<(), Broken> {
     let mut body = pin!(&mut body);
     let mut deadline = Deadline::default();
     loop {
@@ -288,7 +304,8 @@ pub(crate) struct H2Body {
 
 impl H2Body {
     fn new(stream: RecvStream, headers: &http::HeaderMap, client: &Client) -> H2Body {
-        let length = headers.get(http::header::CONTENT_LENGTH).and_then(|v| crate::h1::head::content_length(v.as_bytes()));
+        let length =
+            headers.get(http::header::CONTENT_LENGTH).and_then(|v| crate::h1::head::content_length(v.as_bytes()));
         H2Body { stream, pace: Pace::new(client.worker.shared.live().read_timeout), length, data_ended: false }
     }
 

@@ -41,7 +41,14 @@ impl Context {
     /// For what could not be read.
     pub(crate) fn unread(client: &Rc<Client>) -> Context {
         let request_id = new_request_id();
-        Context { record: Box::new(Record::unread(client, &request_id)), request_id, rate: None, deadline: None, is_grpc: false, to_head: false }
+        Context {
+            record: Box::new(Record::unread(client, &request_id)),
+            request_id,
+            rate: None,
+            deadline: None,
+            is_grpc: false,
+            to_head: false,
+        }
     }
 
     /// Takes a place under `max_concurrent_requests`, held until the record is written.
@@ -164,7 +171,12 @@ mod tests {
 
     #[test]
     fn grpc_is_told_by_its_content_type() {
-        for (kind, expected) in [("application/grpc", true), ("application/grpc+proto", true), ("application/grpc-web", false), ("application/json", false)] {
+        for (kind, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
             assert_eq!(is_grpc(&headers), expected, "{kind}");

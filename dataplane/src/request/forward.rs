@@ -4,7 +4,13 @@ use std::rc::Rc;
 
 use tokio::time::Instant;
 
-use super::{Done, Received, context::{Context, is_grpc}, headers, reject::Reject, route::Target};
+use super::{
+    Done, Received,
+    context::{Context, is_grpc},
+    headers,
+    reject::Reject,
+    route::Target,
+};
 use crate::{
     listen::client::Client,
     upstream::{
@@ -14,7 +20,13 @@ use crate::{
 };
 
 /// Forwards a request that may pass.
-pub(crate) async fn forward(client: &Rc<Client>, context: &mut Context, target: Target, pool: Rc<Pool>, received: Received) -> Result<Done, Reject> {
+pub(crate) async fn forward(
+    client: &Rc<Client>,
+    context: &mut Context,
+    target: Target,
+    pool: Rc<Pool>,
+    received: Received,
+) -> Result<Done, Reject> {
     let Received { method, version, headers: mut fields, body, expect_continue, .. } = received;
     let is_grpc = is_grpc(&fields);
     headers::to_backend(&mut fields, client, &target, &context.request_id);

@@ -13,9 +13,10 @@ const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// Turns the client's headers into the backend's.
 pub(crate) fn to_backend(headers: &mut HeaderMap, client: &Client, target: &Target, request_id: &HeaderValue) {
-    let takes_trailers = headers.get_all(header::TE).iter().any(|v| {
-        v.as_bytes().split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-    });
+    let takes_trailers = headers
+        .get_all(header::TE)
+        .iter()
+        .any(|v| v.as_bytes().split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers")));
     strip_hop_by_hop(headers);
     if takes_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));

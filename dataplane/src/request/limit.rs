@@ -6,14 +6,22 @@ use edgequota_counters::{AllowedBy, Ask, Decision, Refusal, Verdict};
 use edgequota_policy::limit::{KeyError, Mode};
 use smallvec::SmallVec;
 
-use super::{Received, context::Context, rate_headers::RateHeaders, reject::Reject, route, route::Routed, route::Target};
+use super::{
+    Received, context::Context, rate_headers::RateHeaders, reject::Reject, route, route::Routed, route::Target,
+};
 use crate::{listen::client::Client, worker::Current};
 
 /// What will be asked of the counters.
 pub(crate) type Asks = SmallVec<[Ask; 2]>;
 
 /// Finds out who is counted, limit by limit.
-pub(crate) fn asks(client: &Client, _current: &Current, target: &Target, received: &Received, routed: &Routed) -> Result<Asks, Reject> {
+pub(crate) fn asks(
+    client: &Client,
+    _current: &Current,
+    target: &Target,
+    received: &Received,
+    routed: &Routed,
+) -> Result<Asks, Reject> {
     let live = client.worker.shared.live();
     let view = route::view(client, target, received, &live.trusted_proxies);
     let mut asks = Asks::new();
@@ -75,11 +83,16 @@ fn refusal(decision: &Decision) -> Option<Reject> {
     let name = |index: usize| decision.limits.get(index).map_or_else(String::new, |l| l.limit.name.to_string());
     match &decision.verdict {
         Verdict::Allowed(_) => None,
-        Verdict::Refused(Refusal::Limited { limit, retry_after }) => Some(Reject::RateLimited { limit: name(*limit), retry_after: Some(*retry_after) }),
-        Verdict::Refused(Refusal::Blocked { limit }) => Some(Reject::RateLimited { limit: name(*limit), retry_after: None }),
-        Verdict::Refused(Refusal::PassThroughFull) => {
-            Some(Reject::RateLimited { limit: "global_passthrough_rps".into(), retry_after: Some(std::time::Duration::from_secs(1)) })
+        Verdict::Refused(Refusal::Limited { limit, retry_after }) => {
+            Some(Reject::RateLimited { limit: name(*limit), retry_after: Some(*retry_after) })
         }
+        Verdict::Refused(Refusal::Blocked { limit }) => {
+            Some(Reject::RateLimited { limit: name(*limit), retry_after: None })
+        }
+        Verdict::Refused(Refusal::PassThroughFull) => Some(Reject::RateLimited {
+            limit: "global_passthrough_rps".into(),
+            retry_after: Some(std::time::Duration::from_secs(1)),
+        }),
         Verdict::Refused(Refusal::Unavailable { code }) => Some(Reject::StoreUnavailable { code: *code }),
     }
 }

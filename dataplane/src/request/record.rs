@@ -153,7 +153,8 @@ impl Record {
     pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = status.as_u16();
         self.grpc_status = headers.get("grpc-status").cloned();
-        self.is_stream = self.is_grpc || headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
+        self.is_stream = self.is_grpc
+            || headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
     }
 
     /// Bytes of the body that were sent in all.
@@ -177,7 +178,12 @@ impl Drop for Record {
         let shared = &self.client.worker.shared;
         // A stream's length says nothing about how fast we are.
         if !self.is_stream {
-            self.client.worker.metrics.request_took(&shared.metrics, method_label(&self.method), self.status, took.as_secs_f64());
+            self.client.worker.metrics.request_took(
+                &shared.metrics,
+                method_label(&self.method),
+                self.status,
+                took.as_secs_f64(),
+            );
         }
         if shared.live().access_log {
             self.log(took);
@@ -197,12 +203,25 @@ impl Record {
 
     fn write(&self, line: &mut Vec<u8>, took: Duration) -> std::io::Result<()> {
         use std::io::Write;
-        let text = |value: &Option<HeaderValue>| value.as_ref().map(|v| String::from_utf8_lossy(clipped(v.as_bytes())).into_owned()).unwrap_or_default();
-        write!(line, r#"{{"time":"{}","level":"info","msg":"access","method":"#, humantime::format_rfc3339_millis(SystemTime::now()))?;
+        let text = |value: &Option<HeaderValue>| {
+            value.as_ref().map(|v| String::from_utf8_lossy(clipped(v.as_bytes())).into_owned()).unwrap_or_default()
+        };
+        write!(
+            line,
+            r#"{{"time":"{}","level":"info","msg":"access","method":"#,
+            humantime::format_rfc3339_millis(SystemTime::now())
+        )?;
         json(line, self.method.as_str())?;
         line.extend_from_slice(br#","path":"#);
         json(line, &String::from_utf8_lossy(clipped(self.path.as_bytes())))?;
-        write!(line, r#","status":{},"duration_ms":{:.3},"bytes":{},"remote_addr":"{}""#, self.status, took.as_secs_f64() * 1e3, self.bytes, self.client.peer)?;
+        write!(
+            line,
+            r#","status":{},"duration_ms":{:.3},"bytes":{},"remote_addr":"{}""#,
+            self.status,
+            took.as_secs_f64() * 1e3,
+            self.bytes,
+            self.client.peer
+        )?;
         for (name, value) in [
             ("request_id", text(&Some(self.request_id.clone())).as_str()),
             ("user_agent", text(&self.user_agent).as_str()),

@@ -10,28 +10,54 @@ use crate::{body::BodyError, upstream::UpstreamError};
 /// Why a request is refused. There is no other way to refuse one.
 #[derive(Debug, Clone)]
 pub(crate) enum Reject {
-    BadRequest { why: String },
-    HeadersTooLarge { why: String },
-    BodyTooLarge { most: u64 },
+    BadRequest {
+        why: String,
+    },
+    HeadersTooLarge {
+        why: String,
+    },
+    BodyTooLarge {
+        most: u64,
+    },
     NoRoute,
     /// Nothing is in force yet.
     NoPolicy,
     /// `max_concurrent_requests`.
-    Overloaded { why: String },
-    KeyExtraction { why: String, code: u16 },
+    Overloaded {
+        why: String,
+    },
+    KeyExtraction {
+        why: String,
+        code: u16,
+    },
     /// A limit is used up; without a time when waiting does not help (`block: true`).
-    RateLimited { limit: String, retry_after: Option<Duration> },
+    RateLimited {
+        limit: String,
+        retry_after: Option<Duration>,
+    },
     /// failClosed.
-    StoreUnavailable { code: u16 },
-    BackendUnavailable { why: String },
-    BackendTimeout { why: String },
+    StoreUnavailable {
+        code: u16,
+    },
+    BackendUnavailable {
+        why: String,
+    },
+    BackendTimeout {
+        why: String,
+    },
     /// `server.request_timeout`.
     RequestTimeout,
-    NotBuilt { why: String },
+    NotBuilt {
+        why: String,
+    },
     /// The request body paused or dripped for longer than `server.read_timeout`.
-    ClientSlow { why: String },
+    ClientSlow {
+        why: String,
+    },
     /// The client broke its own request off; it will hardly read this.
-    ClientBody { why: String },
+    ClientBody {
+        why: String,
+    },
 }
 
 /// One row of the table.
@@ -54,12 +80,19 @@ impl Reject {
             Reject::BadRequest { why } => row(StatusCode::BAD_REQUEST, "bad_request", 3, why.clone()),
             Reject::ClientBody { why } => row(StatusCode::BAD_REQUEST, "bad_request", 3, why.clone()),
             Reject::ClientSlow { why } => row(StatusCode::REQUEST_TIMEOUT, "request_timeout", 4, why.clone()),
-            Reject::HeadersTooLarge { why } => row(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", 8, why.clone()),
-            Reject::BodyTooLarge { most } => {
-                row(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", 8, format!("the request body is larger than the {most} bytes allowed"))
+            Reject::HeadersTooLarge { why } => {
+                row(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", 8, why.clone())
             }
+            Reject::BodyTooLarge { most } => row(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "request_too_large",
+                8,
+                format!("the request body is larger than the {most} bytes allowed"),
+            ),
             Reject::NoRoute => row(StatusCode::NOT_FOUND, "no_route", 12, "no route matches this host and path".into()),
-            Reject::NoPolicy => row(StatusCode::SERVICE_UNAVAILABLE, "service_unavailable", 14, "no policy is in force yet".into()),
+            Reject::NoPolicy => {
+                row(StatusCode::SERVICE_UNAVAILABLE, "service_unavailable", 14, "no policy is in force yet".into())
+            }
             Reject::Overloaded { why } => row(StatusCode::SERVICE_UNAVAILABLE, "overloaded", 14, why.clone()),
             Reject::KeyExtraction { why, code } => row(status(*code, 500), "key_extraction_failed", 13, why.clone()),
             Reject::RateLimited { limit, retry_after } => Row {
@@ -68,11 +101,25 @@ impl Reject {
             },
             Reject::StoreUnavailable { code } => Row {
                 retry_after: Some(Duration::from_secs(1)),
-                ..row(status(*code, 429), "service_unavailable", 14, "the rate limit cannot be checked at the moment".into())
+                ..row(
+                    status(*code, 429),
+                    "service_unavailable",
+                    14,
+                    "the rate limit cannot be checked at the moment".into(),
+                )
             },
-            Reject::BackendUnavailable { .. } => row(StatusCode::BAD_GATEWAY, "backend_unavailable", 14, "the backend is unavailable".into()),
-            Reject::BackendTimeout { .. } => row(StatusCode::GATEWAY_TIMEOUT, "backend_timeout", 14, "the backend did not answer in time".into()),
-            Reject::RequestTimeout => row(StatusCode::GATEWAY_TIMEOUT, "backend_timeout", 14, "the request took longer than server.request_timeout".into()),
+            Reject::BackendUnavailable { .. } => {
+                row(StatusCode::BAD_GATEWAY, "backend_unavailable", 14, "the backend is unavailable".into())
+            }
+            Reject::BackendTimeout { .. } => {
+                row(StatusCode::GATEWAY_TIMEOUT, "backend_timeout", 14, "the backend did not answer in time".into())
+            }
+            Reject::RequestTimeout => row(
+                StatusCode::GATEWAY_TIMEOUT,
+                "backend_timeout",
+                14,
+                "the request took longer than server.request_timeout".into(),
+            ),
             Reject::NotBuilt { why } => row(StatusCode::NOT_IMPLEMENTED, "not_implemented", 12, why.clone()),
         }
     }
@@ -96,7 +143,9 @@ impl From<UpstreamError> for Reject {
         match error {
             UpstreamError::Unavailable { .. } => Reject::BackendUnavailable { why },
             UpstreamError::TimedOut { .. } => Reject::BackendTimeout { why },
-            UpstreamError::Full { .. } => Reject::Overloaded { why: "the backend has all of its connections in use".into() },
+            UpstreamError::Full { .. } => {
+                Reject::Overloaded { why: "the backend has all of its connections in use".into() }
+            }
             UpstreamError::Client(BodyError::TooLarge { most }) => Reject::BodyTooLarge { most },
             UpstreamError::Client(BodyError::RequestTimeout) => Reject::RequestTimeout,
             UpstreamError::Client(BodyError::ClientSlow) => Reject::ClientSlow { why },
@@ -121,7 +170,8 @@ impl Row {
         if let Some(wait) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
             if self.code == "rate_limited"
-                && let Ok(exact) = HeaderValue::from_str(&edgequota_policy::GoDuration::new(in_milliseconds(wait)).to_string())
+                && let Ok(exact) =
+                    HeaderValue::from_str(&edgequota_policy::GoDuration::new(in_milliseconds(wait)).to_string())
             {
                 headers.insert("x-retry-in", exact);
             }
@@ -178,17 +228,27 @@ mod tests {
 
     #[test]
     fn retry_times_are_never_early() {
-        let row = Reject::RateLimited { limit: "default".into(), retry_after: Some(Duration::from_micros(1_000_001)) }.row();
+        let row =
+            Reject::RateLimited { limit: "default".into(), retry_after: Some(Duration::from_micros(1_000_001)) }.row();
         let headers = row.headers(false);
-        assert_eq!((&headers["retry-after"], &headers["x-retry-in"]), (&HeaderValue::from(2), &HeaderValue::from_static("1.001s")));
+        assert_eq!(
+            (&headers["retry-after"], &headers["x-retry-in"]),
+            (&HeaderValue::from(2), &HeaderValue::from_static("1.001s"))
+        );
         let body: serde_json::Value = serde_json::from_slice(&row.body("abc")).unwrap();
-        assert_eq!(body, serde_json::json!({"error": "rate_limited", "message": "rate limit default exceeded", "retry_after": 2, "request_id": "abc"}));
+        assert_eq!(
+            body,
+            serde_json::json!({"error": "rate_limited", "message": "rate limit default exceeded", "retry_after": 2, "request_id": "abc"})
+        );
         assert_eq!(whole_seconds(Duration::ZERO), 1);
     }
 
     #[test]
     fn grpc_clients_are_told_in_their_own_way() {
         let headers = Reject::BadRequest { why: "100 % wrong\n".into() }.row().headers(true);
-        assert_eq!((&headers["grpc-status"], &headers["grpc-message"]), (&HeaderValue::from(3), &HeaderValue::from_static("100 %25 wrong%0A")));
+        assert_eq!(
+            (&headers["grpc-status"], &headers["grpc-message"]),
+            (&HeaderValue::from(3), &HeaderValue::from_static("100 %25 wrong%0A"))
+        );
     }
 }

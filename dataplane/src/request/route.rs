@@ -44,7 +44,9 @@ pub(crate) fn check_headers(client: &Client, received: &Received) -> Result<(), 
 
 /// Reads host, path and query, and refuses what could mean two things.
 pub(crate) fn target(received: &Received) -> Result<Target, Reject> {
-    if received.method == Method::CONNECT || received.uri.path().is_empty() && received.uri.authority().is_some() && received.uri.scheme().is_none() {
+    if received.method == Method::CONNECT
+        || received.uri.path().is_empty() && received.uri.authority().is_some() && received.uri.scheme().is_none()
+    {
         return Err(bad("CONNECT is not supported"));
     }
     if received.uri.path() == "*" {
@@ -76,9 +78,15 @@ fn host(received: &Received) -> Result<Option<HeaderValue>, Reject> {
     }
     let authority = received.uri.authority();
     match (authority, line) {
-        (Some(authority), _) if authority.as_str().contains('@') => Err(bad("the request target holds user information")),
-        (Some(authority), Some(line)) if !authority.as_str().as_bytes().eq_ignore_ascii_case(line.as_bytes()) => Err(bad("Host differs from the request target")),
-        (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map(Some).map_err(|_| bad("the request target is malformed")),
+        (Some(authority), _) if authority.as_str().contains('@') => {
+            Err(bad("the request target holds user information"))
+        }
+        (Some(authority), Some(line)) if !authority.as_str().as_bytes().eq_ignore_ascii_case(line.as_bytes()) => {
+            Err(bad("Host differs from the request target"))
+        }
+        (Some(authority), _) => {
+            HeaderValue::from_str(authority.as_str()).map(Some).map_err(|_| bad("the request target is malformed"))
+        }
         (None, Some(line)) if !line.is_empty() => Ok(Some(line.clone())),
         (None, None) if received.version == Version::HTTP_11 => Err(bad("Host is missing")),
         (None, _) => Ok(None),
@@ -91,7 +99,11 @@ fn is_host(host: &[u8]) -> bool {
 
 /// WebSockets are a later version's; other upgrades are simply not taken, as HTTP allows.
 pub(crate) fn refuse_upgrade(received: &Received) -> Result<(), Reject> {
-    let asks = received.headers.get_all(header::UPGRADE).iter().any(|v| v.as_bytes().to_ascii_lowercase().windows(9).any(|w| w == b"websocket"));
+    let asks = received
+        .headers
+        .get_all(header::UPGRADE)
+        .iter()
+        .any(|v| v.as_bytes().to_ascii_lowercase().windows(9).any(|w| w == b"websocket"));
     if asks && received.version == Version::HTTP_11 {
         return Err(Reject::NotBuilt { why: "WebSocket is not built yet in this version of EdgeQuota".into() });
     }
@@ -99,7 +111,12 @@ pub(crate) fn refuse_upgrade(received: &Received) -> Result<(), Reject> {
 }
 
 /// What the policy sees of a request.
-pub(crate) fn view<'a>(client: &Client, target: &'a Target, received: &'a Received, trusted_proxies: &'a [ipnet::IpNet]) -> RequestView<'a> {
+pub(crate) fn view<'a>(
+    client: &Client,
+    target: &'a Target,
+    received: &'a Received,
+    trusted_proxies: &'a [ipnet::IpNet],
+) -> RequestView<'a> {
     RequestView {
         method: &received.method,
         host: &target.host,
@@ -110,7 +127,12 @@ pub(crate) fn view<'a>(client: &Client, target: &'a Target, received: &'a Receiv
 }
 
 /// Finds the route, its backend's pool and its limits.
-pub(crate) fn route(client: &Client, current: &Current, target: &Target, received: &Received) -> Result<Routed, Reject> {
+pub(crate) fn route(
+    client: &Client,
+    current: &Current,
+    target: &Target,
+    received: &Received,
+) -> Result<Routed, Reject> {
     let live = client.worker.shared.live();
     let view = view(client, target, received, &live.trusted_proxies);
     let matched = current.in_force.policy.route(&view).ok_or(Reject::NoRoute)?;

@@ -42,7 +42,10 @@ pub(crate) async fn connect(pool: &Pool) -> Result<(TcpStream, SocketAddr), Upst
 }
 
 fn timed_out(pool: &Pool) -> UpstreamError {
-    UpstreamError::TimedOut { backend: pool.backend.name.to_string(), why: "connecting took longer than transport.dial_timeout" }
+    UpstreamError::TimedOut {
+        backend: pool.backend.name.to_string(),
+        why: "connecting took longer than transport.dial_timeout",
+    }
 }
 
 fn prepare(stream: &TcpStream, keep_alive: Option<Duration>) -> io::Result<()> {

@@ -81,7 +81,9 @@ async fn over_h1(pool: &Rc<Pool>, request: Outgoing) -> Result<Incoming, Upstrea
     let again = may_repeat.then(|| head.clone());
     let first = attempt(pool, Sender::new(head, body, framing), expect_continue, &method, patience, false).await;
     let answered = match (first, again) {
-        (Err((true, _)), Some(head)) => attempt(pool, Sender::new(head, Body::default(), framing), false, &method, patience, true).await,
+        (Err((true, _)), Some(head)) => {
+            attempt(pool, Sender::new(head, Body::default(), framing), false, &method, patience, true).await
+        }
         (first, _) => first,
     };
     let (head, body) = answered.map_err(|(_, error)| error)?.into_parts(Rc::clone(pool));
@@ -90,7 +92,14 @@ async fn over_h1(pool: &Rc<Pool>, request: Outgoing) -> Result<Incoming, Upstrea
 
 /// One try. The flag of a failure says that the connection was an old one on which nothing came back: the backend may
 /// just have closed it.
-async fn attempt(pool: &Rc<Pool>, sender: Sender, hold: bool, method: &Method, patience: Patience, fresh: bool) -> Result<h1::Answered, (bool, UpstreamError)> {
+async fn attempt(
+    pool: &Rc<Pool>,
+    sender: Sender,
+    hold: bool,
+    method: &Method,
+    patience: Patience,
+    fresh: bool,
+) -> Result<h1::Answered, (bool, UpstreamError)> {
     let conn = pool.take_h1(fresh).await.map_err(|error| (false, error))?;
     let reused = conn.reused;
     let sender = if hold { sender.hold() } else { sender };
@@ -123,18 +132,25 @@ fn join_cookies(headers: &mut HeaderMap) {
 async fn over_h2(pool: &Rc<Pool>, request: Outgoing) -> Result<Incoming, UpstreamError> {
     let backend = Arc::clone(&pool.backend);
     let Outgoing { method, path, query, host, headers, body, .. } = request;
-    let uri = h2_uri(&backend, &path, &query, host.as_ref()).ok_or_else(|| unavailable(&backend, "the request target cannot be written".to_owned()))?;
+    let uri = h2_uri(&backend, &path, &query, host.as_ref())
+        .ok_or_else(|| unavailable(&backend, "the request target cannot be written".to_owned()))?;
     let again = body.is_empty().then(|| (method.clone(), uri.clone(), headers.clone()));
     let first = attempt_h2(pool, build(method, uri, headers, body), false).await;
     let answer = match (first, again) {
-        (Err((true, _)), Some((method, uri, headers))) => attempt_h2(pool, build(method, uri, headers, Body::default()), true).await,
+        (Err((true, _)), Some((method, uri, headers))) => {
+            attempt_h2(pool, build(method, uri, headers, Body::default()), true).await
+        }
         (first, _) => first,
     };
     let (head, body) = answer.map_err(|(_, error)| error)?.into_parts();
     Ok(Incoming { status: head.status, headers: head.headers, body: Body::answer_h2(body), protocol: "h2" })
 }
 
-async fn attempt_h2(pool: &Rc<Pool>, request: Request<Body>, fresh: bool) -> Result<http::Response<h2::AnswerH2>, (bool, UpstreamError)> {
+async fn attempt_h2(
+    pool: &Rc<Pool>,
+    request: Request<Body>,
+    fresh: bool,
+) -> Result<http::Response<h2::AnswerH2>, (bool, UpstreamError)> {
     let conn = pool.take_h2(fresh).await.map_err(|error| (false, error))?;
     conn.exchange(request, pool.backend.timeout).await.map_err(|failure| match failure {
         h2::Failure::Broke { why, retry } => (retry, unavailable(&pool.backend, why)),
@@ -157,7 +173,12 @@ fn h2_uri(backend: &Backend, path: &str, query: &str, host: Option<&HeaderValue>
         Some(host) => host.to_owned(),
         None => format!("{}:{}", backend.host, backend.port),
     };
-    Uri::builder().scheme("http").authority(authority).path_and_query(format!("{}{path}{query}", backend.path_prefix)).build().ok()
+    Uri::builder()
+        .scheme("http")
+        .authority(authority)
+        .path_and_query(format!("{}{path}{query}", backend.path_prefix))
+        .build()
+        .ok()
 }
 
 fn unavailable(backend: &Backend, why: String) -> UpstreamError {

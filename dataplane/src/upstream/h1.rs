@@ -51,7 +51,8 @@ impl H1Conn {
     /// Whether an idle connection may be used: nothing to read, neither bytes nor an end.
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut byte = [0; 1];
-        self.buf.is_empty() && matches!(self.io.try_read(&mut byte), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+        self.buf.is_empty()
+            && matches!(self.io.try_read(&mut byte), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
     }
 }
 
@@ -87,7 +88,12 @@ pub(crate) struct Answered {
 }
 
 /// Sends the request and reads the head of the answer, both at once: a backend may answer before it has read all.
-pub(crate) async fn exchange(mut conn: H1Conn, mut upload: Sender, method: &Method, patience: Patience) -> Result<Answered, Failure> {
+pub(crate) async fn exchange(
+    mut conn: H1Conn,
+    mut upload: Sender,
+    method: &Method,
+    patience: Patience,
+) -> Result<Answered, Failure> {
     let mut state = Waiting {
         uploading: true,
         upload_failed: None,
@@ -116,7 +122,14 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn poll(&mut self, cx: &mut Context<'_>, conn: &mut H1Conn, upload: &mut Sender, method: &Method, patience: Patience) -> Poll<Result<ResponseHead, Failure>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: &mut H1Conn,
+        upload: &mut Sender,
+        method: &Method,
+        patience: Patience,
+    ) -> Poll<Result<ResponseHead, Failure>> {
         loop {
             if self.uploading {
                 self.poll_upload(cx, conn, upload, patience)?;
@@ -130,7 +143,13 @@ impl Waiting {
     }
 
     /// The backend's time runs from the last byte of the request, and while it does not read what we have for it.
-    fn poll_upload(&mut self, cx: &mut Context<'_>, conn: &mut H1Conn, upload: &mut Sender, patience: Patience) -> Result<(), Failure> {
+    fn poll_upload(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: &mut H1Conn,
+        upload: &mut Sender,
+        patience: Patience,
+    ) -> Result<(), Failure> {
         match upload.poll(cx, &mut conn.io) {
             Poll::Ready(Ok(())) => {
                 self.uploading = false;
@@ -144,7 +163,9 @@ impl Waiting {
             }
             Poll::Ready(Err(SendError::Body(error))) => return Err(Failure::Client(error)),
             Poll::Ready(Err(SendError::Length)) => {
-                return Err(Failure::Client(BodyError::ClientMalformed("it is not as long as its Content-Length says")));
+                return Err(Failure::Client(BodyError::ClientMalformed(
+                    "it is not as long as its Content-Length says",
+                )));
             }
             Poll::Pending => match upload.waits_for() {
                 WaitsFor::Body => {
@@ -161,7 +182,13 @@ impl Waiting {
         Ok(())
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, conn: &mut H1Conn, upload: &mut Sender, method: &Method) -> Poll<Result<ResponseHead, Failure>> {
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: &mut H1Conn,
+        upload: &mut Sender,
+        method: &Method,
+    ) -> Poll<Result<ResponseHead, Failure>> {
         loop {
             match self.scan.find(&conn.buf, HeadLimits::ANSWER) {
                 Err(error) => return Poll::Ready(Err(Failure::Malformed(error.to_string()))),
@@ -205,7 +232,8 @@ impl Answered {
     /// Splits into what the client's side needs.
     pub(crate) fn into_parts(self, pool: Rc<Pool>) -> (ResponseHead, AnswerBody) {
         let decoder = Decoder::new(self.head.framing);
-        let mut body = AnswerBody { conn: Some(self.conn), decoder, upload: self.upload, reusable: self.reusable, pool };
+        let mut body =
+            AnswerBody { conn: Some(self.conn), decoder, upload: self.upload, reusable: self.reusable, pool };
         if body.decoder.is_done() && body.upload.is_none() {
             body.release();
         }
@@ -274,7 +302,9 @@ impl AnswerBody {
                         self.decoder = Decoder::Done;
                         break None;
                     }
-                    Poll::Ready(Ok(0)) => return self.fail("the connection was closed before the end of the answer".to_owned()),
+                    Poll::Ready(Ok(0)) => {
+                        return self.fail("the connection was closed before the end of the answer".to_owned());
+                    }
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(error)) => return self.fail(error.to_string()),
                 },

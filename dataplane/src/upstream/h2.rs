@@ -64,7 +64,12 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisWorker {
 }
 
 impl H2Conn {
-    pub(super) async fn open(io: TcpStream, address: SocketAddr, backend: &Backend, permit: Permit) -> Result<H2Conn, UpstreamError> {
+    pub(super) async fn open(
+        io: TcpStream,
+        address: SocketAddr,
+        backend: &Backend,
+        permit: Permit,
+    ) -> Result<H2Conn, UpstreamError> {
         let mut builder = http2::Builder::new(OnThisWorker);
         builder
             .timer(TokioTimer::new())
@@ -77,7 +82,10 @@ impl H2Conn {
             builder.keep_alive_timeout(limit);
         }
         let unavailable = |why: String| UpstreamError::Unavailable { backend: backend.name.to_string(), why };
-        let (send, connection) = builder.handshake(TokioIo::new(io)).await.map_err(|e| unavailable(format!("the HTTP/2 handshake failed: {e}")))?;
+        let (send, connection) = builder
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(|e| unavailable(format!("the HTTP/2 handshake failed: {e}")))?;
         tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%address, %error, "a connection to a backend ended");
@@ -105,7 +113,11 @@ impl H2Conn {
     }
 
     /// Sends a request and waits for the head of the answer.
-    pub(crate) async fn exchange(self: &Rc<Self>, request: Request<Body>, patience: Option<Duration>) -> Result<Response<AnswerH2>, Failure> {
+    pub(crate) async fn exchange(
+        self: &Rc<Self>,
+        request: Request<Body>,
+        patience: Option<Duration>,
+    ) -> Result<Response<AnswerH2>, Failure> {
         let stream = Stream::open(self);
         let progress = Rc::new(Progress::default());
         let empty = request.body().is_empty();
@@ -143,7 +155,10 @@ impl H2Conn {
                     return Err(Failure::Client(client));
                 }
                 let unsent = error.take_message().is_some_and(|request| request.into_body().body.is_empty());
-                Err(Failure::Broke { why: describe(error.error()), retry: empty && (unsent || was_refused(error.error())) })
+                Err(Failure::Broke {
+                    why: describe(error.error()),
+                    retry: empty && (unsent || was_refused(error.error())),
+                })
             }
         }
     }
@@ -153,7 +168,10 @@ impl H2Conn {
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// `retry`: the backend certainly did not work on it.
-    Broke { why: String, retry: bool },
+    Broke {
+        why: String,
+        retry: bool,
+    },
     TimedOut,
     Client(BodyError),
 }
@@ -168,7 +186,10 @@ fn describe(error: &hyper::Error) -> String {
 /// REFUSED_STREAM, or a GOAWAY that leaves this stream out: RFC 9113 section 8.7 says that it was not processed.
 fn was_refused(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<h2::Error>());
-    source.is_some_and(|e| e.reason() == Some(h2::Reason::REFUSED_STREAM) || (e.is_go_away() && e.is_remote() && e.reason() == Some(h2::Reason::NO_ERROR)))
+    source.is_some_and(|e| {
+        e.reason() == Some(h2::Reason::REFUSED_STREAM)
+            || (e.is_go_away() && e.is_remote() && e.reason() == Some(h2::Reason::NO_ERROR))
+    })
 }
 
 /// Counts one stream.

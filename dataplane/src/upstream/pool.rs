@@ -182,7 +182,8 @@ impl Pool {
 
     /// Takes an HTTP/1 connection back after a complete exchange.
     pub(crate) fn give_back(&self, mut conn: H1Conn) {
-        let wanted_elsewhere = self.cap.as_ref().is_some_and(|cap| cap.waiting.load(Ordering::Relaxed) > self.waiting_here.get());
+        let wanted_elsewhere =
+            self.cap.as_ref().is_some_and(|cap| cap.waiting.load(Ordering::Relaxed) > self.waiting_here.get());
         if self.is_old(conn.born) || (wanted_elsewhere && self.waiting_here.get() == 0) {
             return;
         }
@@ -238,9 +239,12 @@ impl Pool {
     pub(crate) fn sweep(&self) {
         let wanted = self.cap.as_ref().is_some_and(|cap| cap.waiting.load(Ordering::Relaxed) > 0);
         let too_long = |since: Instant, limit: Option<Duration>| limit.is_some_and(|limit| since.elapsed() >= limit);
-        self.idle
-            .borrow_mut()
-            .retain_mut(|conn| !wanted && !too_long(conn.idle_since, self.backend.idle_conn_timeout) && !self.is_old(conn.born) && conn.is_quiet());
+        self.idle.borrow_mut().retain_mut(|conn| {
+            !wanted
+                && !too_long(conn.idle_since, self.backend.idle_conn_timeout)
+                && !self.is_old(conn.born)
+                && conn.is_quiet()
+        });
         self.shared.borrow_mut().retain(|conn| {
             let idle = conn.streams() == 0 && (wanted || too_long(conn.idle_since(), self.backend.idle_conn_timeout));
             conn.is_open() && !idle && !self.is_old(conn.born)

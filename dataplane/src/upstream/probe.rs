@@ -19,10 +19,17 @@ const BELIEVE_NO: Duration = Duration::from_secs(60);
 
 /// Whether the backend speaks h2c. Remembered per address; all addresses of a backend are taken to be alike.
 pub(crate) async fn speaks_h2(pool: &Pool) -> Result<bool, UpstreamError> {
-    let addresses = pool.resolve().await.map_err(|why| UpstreamError::Unavailable { backend: pool.backend.name.to_string(), why })?;
+    let addresses = pool
+        .resolve()
+        .await
+        .map_err(|why| UpstreamError::Unavailable { backend: pool.backend.name.to_string(), why })?;
     let known = {
         let book = pool.speaks_h2.borrow();
-        addresses.iter().find_map(|address| book.get(address).filter(|(yes, at)| at.elapsed() < if *yes { BELIEVE_YES } else { BELIEVE_NO }).map(|(yes, _)| *yes))
+        addresses.iter().find_map(|address| {
+            book.get(address)
+                .filter(|(yes, at)| at.elapsed() < if *yes { BELIEVE_YES } else { BELIEVE_NO })
+                .map(|(yes, _)| *yes)
+        })
     };
     if let Some(known) = known {
         return Ok(known);

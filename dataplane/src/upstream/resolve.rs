@@ -173,8 +173,12 @@ impl Book {
 
     fn refresh(&mut self, found: &mpsc::Sender<Found>) {
         let now = Instant::now();
-        let stale: Vec<Name> =
-            self.names.iter().filter(|(_, e)| !e.busy && now.duration_since(e.asked) > FORGET_AFTER).map(|(n, _)| n.clone()).collect();
+        let stale: Vec<Name> = self
+            .names
+            .iter()
+            .filter(|(_, e)| !e.busy && now.duration_since(e.asked) > FORGET_AFTER)
+            .map(|(n, _)| n.clone())
+            .collect();
         for name in stale {
             // Whoever still uses it asks again and is answered within one look-up.
             self.forget(&name);

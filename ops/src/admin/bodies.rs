@@ -19,10 +19,7 @@ pub(super) struct Answered {
 
 impl Answered {
     pub(super) fn new(body: Body, answering: Answering) -> Answered {
-        Answered {
-            body,
-            _answering: answering,
-        }
+        Answered { body, _answering: answering }
     }
 }
 
@@ -55,11 +52,7 @@ pub(super) struct BodyInTime {
 
 impl BodyInTime {
     pub(super) fn new(body: Incoming, limit: Option<Duration>) -> BodyInTime {
-        BodyInTime {
-            body,
-            limit,
-            until: None,
-        }
+        BodyInTime { body, limit, until: None }
     }
 }
 
@@ -77,13 +70,9 @@ impl HttpBody for BodyInTime {
         let Some(limit) = self.limit else {
             return Poll::Pending;
         };
-        let until = self
-            .until
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        let until = self.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         std::task::ready!(until.as_mut().poll(cx));
-        Poll::Ready(Some(Err(
-            "the request body did not arrive within admin.read_timeout".into(),
-        )))
+        Poll::Ready(Some(Err("the request body did not arrive within admin.read_timeout".into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -42,11 +42,7 @@ impl Connections {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= MAX_CONNECTIONS {
             // the oldest idle one: probes come and go, what lingers is something else
-            let idle = open
-                .iter()
-                .filter(|(_, open)| !open.activity.busy())
-                .map(|(id, _)| *id)
-                .min()?;
+            let idle = open.iter().filter(|(_, open)| !open.activity.busy()).map(|(id, _)| *id).min()?;
             if let Some(open) = open.remove(&idle) {
                 open.evicted.cancel();
             }
@@ -54,28 +50,13 @@ impl Connections {
         let id = self.next.fetch_add(1, Relaxed);
         let activity = Arc::new(Activity::default());
         let evicted = CancellationToken::new();
-        open.insert(
-            id,
-            Open {
-                activity: activity.clone(),
-                evicted: evicted.clone(),
-            },
-        );
-        Some(Entry {
-            id,
-            activity,
-            evicted,
-            connections: self.clone(),
-        })
+        open.insert(id, Open { activity: activity.clone(), evicted: evicted.clone() });
+        Some(Entry { id, activity, evicted, connections: self.clone() })
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.connections
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.id);
+        self.connections.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }

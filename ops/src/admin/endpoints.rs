@@ -25,35 +25,19 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// merged with further routes: [`super::Bound::serve`] gives those the same error bodies.
 pub fn router(shared: Shared) -> Router {
     Router::new()
-        .route(
-            "/startz",
-            get(async |State(shared): State<Shared>| shared.probes.startz()),
-        )
-        .route(
-            "/healthz",
-            get(async |State(shared): State<Shared>| shared.probes.healthz()),
-        )
+        .route("/startz", get(async |State(shared): State<Shared>| shared.probes.startz()))
+        .route("/healthz", get(async |State(shared): State<Shared>| shared.probes.healthz()))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route(
-            "/v1/config",
-            get(async |State(shared): State<Shared>| Json((shared.config)())),
-        )
-        .route(
-            "/v1/stats",
-            get(async |State(shared): State<Shared>| Json((shared.stats)())),
-        )
+        .route("/v1/config", get(async |State(shared): State<Shared>| Json((shared.config)())))
+        .route("/v1/stats", get(async |State(shared): State<Shared>| Json((shared.stats)())))
         .layer(axum::middleware::map_response(errors::as_json))
         .with_state(shared)
 }
 
 async fn readyz(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Answer {
     let mut answer = shared.probes.readyz();
-    let deep = query.is_some_and(|query| {
-        query
-            .split('&')
-            .any(|pair| matches!(pair, "deep=true" | "deep=1"))
-    });
+    let deep = query.is_some_and(|query| query.split('&').any(|pair| matches!(pair, "deep=true" | "deep=1")));
     let Some(ping) = shared.ping_store.as_ref().filter(|_| deep) else {
         return answer;
     };
@@ -69,26 +53,14 @@ async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
         .get_all(ACCEPT)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .any(|value| {
-            value
-                .to_ascii_lowercase()
-                .contains("application/openmetrics-text")
-        });
+        .any(|value| value.to_ascii_lowercase().contains("application/openmetrics-text"));
     let content_type = if openmetrics { OPENMETRICS } else { TEXT };
-    (
-        [(CONTENT_TYPE, content_type)],
-        shared.metrics.render(openmetrics),
-    )
-        .into_response()
+    ([(CONTENT_TYPE, content_type)], shared.metrics.render(openmetrics)).into_response()
 }
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let status = if self.ok {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        };
+        let status = if self.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         (status, Json(self.body)).into_response()
     }
 }

@@ -25,10 +25,7 @@ pub(super) async fn as_json(response: Response) -> Response {
     if !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
-    let plain = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    let plain = response.headers().get(CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
     if !plain {
         return response;
     }
@@ -41,15 +38,9 @@ pub(super) async fn as_json(response: Response) -> Response {
         },
     };
     let (code, usual) = meaning(status);
-    let message = if text.is_empty() {
-        usual
-    } else {
-        text.as_str()
-    };
+    let message = if text.is_empty() { usual } else { text.as_str() };
     parts.headers.remove(CONTENT_LENGTH);
-    parts
-        .headers
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = json!({ "error": code, "message": message }).to_string();
     Response::from_parts(parts, Body::from(body))
 }
@@ -57,16 +48,10 @@ pub(super) async fn as_json(response: Response) -> Response {
 fn meaning(status: StatusCode) -> (&'static str, &'static str) {
     match status {
         StatusCode::NOT_FOUND => ("not_found", "nothing is served at this path"),
-        StatusCode::METHOD_NOT_ALLOWED => (
-            "method_not_allowed",
-            "the methods in Allow are served at this path",
-        ),
+        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "the methods in Allow are served at this path"),
         StatusCode::PAYLOAD_TOO_LARGE => ("request_too_large", "the body is too large"),
         StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request did not arrive in time"),
-        status if status.is_client_error() => (
-            "bad_request",
-            status.canonical_reason().unwrap_or("bad request"),
-        ),
+        status if status.is_client_error() => ("bad_request", status.canonical_reason().unwrap_or("bad request")),
         _ => ("internal", "the request failed, the log says why"),
     }
 }

@@ -51,11 +51,7 @@ impl Bound {
             write: admin.write_timeout.non_zero(),
             idle: admin.idle_timeout.non_zero(),
         };
-        Ok(Bound {
-            listener,
-            address,
-            limits,
-        })
+        Ok(Bound { listener, address, limits })
     }
 
     /// The real address.
@@ -86,13 +82,7 @@ impl Bound {
             match accepted {
                 Ok((stream, _)) => {
                     if let Some(entry) = connections.admit() {
-                        tasks.spawn(connection(
-                            stream,
-                            self.limits,
-                            router.clone(),
-                            entry,
-                            stop.clone(),
-                        ));
+                        tasks.spawn(connection(stream, self.limits, router.clone(), entry, stop.clone()));
                     }
                 }
                 Err(error) => {
@@ -108,25 +98,15 @@ impl Bound {
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    limits: Limits,
-    router: Router,
-    entry: Entry,
-    stop: CancellationToken,
-) {
+async fn connection(stream: TcpStream, limits: Limits, router: Router, entry: Entry, stop: CancellationToken) {
     // answers are small and written whole; a delayed one only costs
     let _ = stream.set_nodelay(true);
     let activity = entry.activity.clone();
     let timed = TokioIo::new(Timed::new(stream, limits, activity.clone()));
-    let service =
-        service_fn(move |request| answer(router.clone(), request, limits.read, activity.clone()));
+    let service = service_fn(move |request| answer(router.clone(), request, limits.read, activity.clone()));
     let mut builder = http1::Builder::new();
     // the socket has the limits: hyper's own one for heads also ends idle connections
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_buf_size(MAX_HEAD);
+    builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
     let served = builder.serve_connection(timed, service);
     tokio::pin!(served);
     let ended = tokio::select! {
@@ -156,8 +136,7 @@ async fn answer(
         // before the client has sent it in vain
         StatusCode::PAYLOAD_TOO_LARGE.into_response()
     } else {
-        let request =
-            request.map(|body| Body::new(Limited::new(BodyInTime::new(body, read), MAX_BODY)));
+        let request = request.map(|body| Body::new(Limited::new(BodyInTime::new(body, read), MAX_BODY)));
         match router.oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},

@@ -35,10 +35,7 @@ impl AdminToken {
     pub fn new(admin: &Admin) -> AdminToken {
         let file = (!admin.token_file.is_empty()).then(|| PathBuf::from(&admin.token_file));
         let literal = Some(&admin.token).filter(|token| !token.expose_secret().is_empty());
-        let inner = Inner {
-            file,
-            token: ArcSwapOption::new(literal.cloned().map(Arc::new)),
-        };
+        let inner = Inner { file, token: ArcSwapOption::new(literal.cloned().map(Arc::new)) };
         let inner = Arc::new(inner);
         if inner.file.is_some() {
             inner.reload();
@@ -53,8 +50,7 @@ impl AdminToken {
     pub fn check(&self, headers: &HeaderMap) -> Result<(), Response> {
         let token = self.inner.token.load();
         let Some(token) = token.as_ref() else {
-            let message =
-                "changing calls need admin.token or admin.token_file, and none is configured";
+            let message = "changing calls need admin.token or admin.token_file, and none is configured";
             return Err(error_response(StatusCode::FORBIDDEN, "forbidden", message));
         };
         let mut shown = headers.get_all(AUTHORIZATION).iter();
@@ -67,38 +63,27 @@ impl AdminToken {
         }
         let message = "this call needs \"Authorization: Bearer\" with the admin token";
         let mut response = error_response(StatusCode::UNAUTHORIZED, "unauthorized", message);
-        response
-            .headers_mut()
-            .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         Err(response)
     }
 }
 
 impl fmt::Debug for AdminToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.inner.token.load().is_some() {
-            "AdminToken([REDACTED])"
-        } else {
-            "AdminToken(none)"
-        })
+        f.write_str(if self.inner.token.load().is_some() { "AdminToken([REDACTED])" } else { "AdminToken(none)" })
     }
 }
 
 impl Reload for Inner {
     fn reload(&self) {
         let Some(file) = &self.file else { return };
-        match reload::read(file, MAX_FILE).map(|bytes| String::from_utf8(bytes).unwrap_or_default())
-        {
+        match reload::read(file, MAX_FILE).map(|bytes| String::from_utf8(bytes).unwrap_or_default()) {
             Ok(text) if text.trim().is_empty() => {
                 tracing::warn!(file = %file.display(), "admin.token_file is empty or no text, the token last read stands");
             }
             Ok(text) => {
                 let text = text.trim();
-                let changed = self
-                    .token
-                    .load()
-                    .as_ref()
-                    .is_none_or(|token| token.expose_secret() != text);
+                let changed = self.token.load().as_ref().is_none_or(|token| token.expose_secret() != text);
                 if changed {
                     self.token.store(Some(Arc::new(SecretString::from(text))));
                     tracing::info!(file = %file.display(), "admin token loaded");
@@ -113,9 +98,7 @@ impl Reload for Inner {
 
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, rest) = value.as_bytes().split_at_checked("bearer ".len())?;
-    scheme
-        .eq_ignore_ascii_case(b"bearer ")
-        .then(|| rest.trim_ascii())
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| rest.trim_ascii())
 }
 
 fn same(shown: &[u8], token: &SecretString) -> bool {

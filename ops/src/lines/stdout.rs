@@ -40,10 +40,7 @@ impl Write for Stdout {
 }
 
 /// Only writer threads come here.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a thread of its own, which has nothing else to do"
-)]
+#[allow(clippy::disallowed_methods, reason = "a thread of its own, which has nothing else to do")]
 fn pause() {
     std::thread::sleep(Duration::from_millis(1));
 }

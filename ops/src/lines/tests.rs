@@ -6,12 +6,7 @@ use super::*;
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn config(shards: usize, capacity: usize) -> Config {
-    Config {
-        name: "test-lines",
-        shards,
-        capacity,
-        gather: Duration::from_millis(1),
-    }
+    Config { name: "test-lines", shards, capacity, gather: Duration::from_millis(1) }
 }
 
 /// Takes at most `at_most` bytes a call.
@@ -59,10 +54,7 @@ impl Write for Stuck {
 fn lines_of_many_threads_arrive_whole_and_each_thread_in_order() {
     const THREADS: usize = 4;
     const LINES: usize = 2000;
-    let taken = Taken {
-        at_most: Some(7),
-        ..Taken::default()
-    };
+    let taken = Taken { at_most: Some(7), ..Taken::default() };
     let lines = Lines::start(&config(THREADS + 1, 8 << 20), Box::new(taken.clone()));
     std::thread::scope(|scope| {
         // the last two share shard 0
@@ -98,11 +90,7 @@ fn a_writer_that_hangs_makes_lines_drop_and_never_blocks() {
     let lines = Lines::start(&config(1, 1000), Box::new(Stuck { called, go_on }));
     let line = [b'x'; 100];
     assert!(lines.push(&line));
-    assert_eq!(
-        calls.recv_timeout(LIMIT).unwrap(),
-        100,
-        "the writer hangs now"
-    );
+    assert_eq!(calls.recv_timeout(LIMIT).unwrap(), 100, "the writer hangs now");
     let taken = (0..25).filter(|_| lines.push(&line)).count();
     assert_eq!(taken, 10, "the capacity holds ten lines");
     assert_eq!(lines.dropped(), 15);

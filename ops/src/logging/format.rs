@@ -17,11 +17,7 @@ const MAX_VALUE: usize = 16 * 1024;
 
 /// Appends the line with its newline.
 pub(super) fn event(event: &Event<'_>, now: SystemTime, json: bool, out: &mut String) {
-    let mut found = Fields {
-        json,
-        message: String::new(),
-        rest: String::new(),
-    };
+    let mut found = Fields { json, message: String::new(), rest: String::new() };
     event.record(&mut found);
     let level = *event.metadata().level();
     // writing to a String cannot fail
@@ -65,11 +61,7 @@ impl Fields {
         if self.json {
             self.rest.push(',');
             // our own three come first; a field of the same name must not make a key twice
-            let prefix = if matches!(name, "time" | "level" | "msg") {
-                "field_"
-            } else {
-                ""
-            };
+            let prefix = if matches!(name, "time" | "level" | "msg") { "field_" } else { "" };
             quoted(&format!("{prefix}{name}"), &mut self.rest);
             self.rest.push(':');
         } else {
@@ -92,9 +84,8 @@ impl Fields {
             return;
         }
         self.key(field);
-        let plain = !value.is_empty()
-            && !value
-                .contains(|c: char| c.is_whitespace() || c.is_control() || c == '"' || c == '=');
+        let plain =
+            !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"' || c == '=');
         if self.json || !plain {
             quoted(value, &mut self.rest);
         } else {

@@ -25,11 +25,7 @@ impl Lined {
 
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         let level = self.state.level();
-        let most = if metadata.target().starts_with(OURS) {
-            level
-        } else {
-            level.min(LevelFilter::WARN)
-        };
+        let most = if metadata.target().starts_with(OURS) { level } else { level.min(LevelFilter::WARN) };
         *metadata.level() <= most
     }
 }
@@ -37,11 +33,7 @@ impl Lined {
 impl<S: Subscriber> Layer<S> for Lined {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         // cached until the level changes: a disabled event costs one load
-        if self.wants(metadata) {
-            Interest::always()
-        } else {
-            Interest::never()
-        }
+        if self.wants(metadata) { Interest::always() } else { Interest::never() }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {

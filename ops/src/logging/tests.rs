@@ -22,17 +22,8 @@ impl Write for Taken {
 /// What `log` writes with these settings.
 fn logged(level: LogLevel, format: LogFormat, log: impl FnOnce(&LogHandle)) -> Vec<String> {
     let taken = Taken::default();
-    let config = Config {
-        name: "test-log",
-        shards: 1,
-        capacity: RING,
-        gather: Duration::ZERO,
-    };
-    let settings = Logging {
-        level,
-        format,
-        access_log_enabled: false,
-    };
+    let config = Config { name: "test-log", shards: 1, capacity: RING, gather: Duration::ZERO };
+    let settings = Logging { level, format, access_log_enabled: false };
     let handle = LogHandle::new(&settings, Lines::start(&config, Box::new(taken.clone())));
     let subscriber = tracing_subscriber::registry().with(layer::Lined::new(handle.state.clone()));
     tracing::subscriber::with_default(subscriber, || log(&handle));
@@ -56,26 +47,11 @@ fn json_lines_have_time_level_msg_and_the_fields_flat() {
             "read"
         );
     });
-    let [line] = lines.as_slice() else {
-        panic!("{lines:?}")
-    };
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
     let value: serde_json::Value = serde_json::from_str(line).unwrap();
     let object = value.as_object().unwrap();
     let keys: Vec<&str> = object.keys().map(String::as_str).collect();
-    assert_eq!(
-        keys,
-        [
-            "time",
-            "level",
-            "msg",
-            "path",
-            "n",
-            "ratio",
-            "ok",
-            "field_level",
-            "error"
-        ]
-    );
+    assert_eq!(keys, ["time", "level", "msg", "path", "n", "ratio", "ok", "field_level", "error"]);
     assert_eq!(value["level"], "warn");
     assert_eq!(value["msg"], "cannot read");
     assert_eq!(value["path"], "/a\nb");
@@ -84,10 +60,7 @@ fn json_lines_have_time_level_msg_and_the_fields_flat() {
     assert_eq!(value["ok"], true);
     assert_eq!(value["error"], "no \"such\" file");
     let time = value["time"].as_str().unwrap();
-    assert!(
-        time.len() == "2026-11-24T13:45:14.123456Z".len() && time.ends_with('Z'),
-        "{time}"
-    );
+    assert!(time.len() == "2026-11-24T13:45:14.123456Z".len() && time.ends_with('Z'), "{time}");
 }
 
 #[test]
@@ -95,13 +68,8 @@ fn text_lines_are_for_people_and_cannot_be_forged() {
     let lines = logged(LogLevel::Info, LogFormat::Text, |_| {
         tracing::info!(host = "a.example", agent = "x y", "listening\nnot a line");
     });
-    let [line] = lines.as_slice() else {
-        panic!("{lines:?}")
-    };
-    assert_eq!(
-        &line[27..],
-        " INFO  listening\\nnot a line host=a.example agent=\"x y\""
-    );
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!(&line[27..], " INFO  listening\\nnot a line host=a.example agent=\"x y\"");
 }
 
 #[test]
@@ -130,8 +98,6 @@ fn other_crates_speak_from_warn_upwards() {
 
 #[test]
 fn long_values_are_cut() {
-    let lines = logged(LogLevel::Info, LogFormat::Text, |_| {
-        tracing::info!("{}", "ä".repeat(20_000))
-    });
+    let lines = logged(LogLevel::Info, LogFormat::Text, |_| tracing::info!("{}", "ä".repeat(20_000)));
     assert!(lines[0].len() < 17_000);
 }

@@ -14,11 +14,8 @@ pub fn write_rfc3339(out: &mut String, at: SystemTime) {
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     // writing to a String cannot fail
-    let _ = write!(
-        out,
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:06}Z",
-        since.subsec_micros()
-    );
+    let _ =
+        write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:06}Z", since.subsec_micros());
 }
 
 /// Year, month and day of a day since 1970. Years begin in March here, so that the leap day is the last of its year.
@@ -27,16 +24,11 @@ fn civil(days: u64) -> (u64, u64, u64) {
     // from 0000-03-01
     let days = days + 719_468;
     let (era, day_of_era) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     (year, month, day)
 }
@@ -59,10 +51,7 @@ mod tests {
         ];
         for (seconds, micros, expected) in cases {
             let mut text = String::new();
-            write_rfc3339(
-                &mut text,
-                UNIX_EPOCH + Duration::new(seconds, micros * 1000),
-            );
+            write_rfc3339(&mut text, UNIX_EPOCH + Duration::new(seconds, micros * 1000));
             assert_eq!(text, expected);
         }
     }

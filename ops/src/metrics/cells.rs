@@ -64,40 +64,25 @@ impl Arena {
     /// For `workers` workers and everybody else.
     pub(super) fn new(workers: usize) -> Arena {
         let shards = workers + 1;
-        let open = Open {
-            block: Block::new(shards),
-            used: 0,
-        };
-        Arena {
-            shards,
-            open: Arc::new(Mutex::new(open)),
-        }
+        let open = Open { block: Block::new(shards), used: 0 };
+        Arena { shards, open: Arc::new(Mutex::new(open)) }
     }
 
     fn take(&self, len: usize) -> Run {
         let len = len.min(CELLS);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.used + len > CELLS {
-            *open = Open {
-                block: Block::new(self.shards),
-                used: 0,
-            };
+            *open = Open { block: Block::new(self.shards), used: 0 };
         }
         let first = open.used;
         open.used += len;
-        Run {
-            block: open.block.clone(),
-            first,
-            len,
-        }
+        Run { block: open.block.clone(), first, len }
     }
 }
 
 impl Block {
     fn new(shards: usize) -> Arc<Block> {
-        let shards = (0..shards)
-            .map(|_| Shard([const { AtomicU64::new(0) }; CELLS]))
-            .collect();
+        let shards = (0..shards).map(|_| Shard([const { AtomicU64::new(0) }; CELLS])).collect();
         Arc::new(Block { shards })
     }
 }
@@ -105,19 +90,12 @@ impl Block {
 impl Run {
     /// The cells of the shard that this thread writes.
     fn mine(&self) -> &[AtomicU64] {
-        let shard = self
-            .block
-            .shards
-            .get(SHARD.get())
-            .unwrap_or(&self.block.shards[0]);
+        let shard = self.block.shards.get(SHARD.get()).unwrap_or(&self.block.shards[0]);
         &shard.0[self.first..self.first + self.len]
     }
 
     fn all(&self) -> impl Iterator<Item = &[AtomicU64]> {
-        self.block
-            .shards
-            .iter()
-            .map(|shard| &shard.0[self.first..self.first + self.len])
+        self.block.shards.iter().map(|shard| &shard.0[self.first..self.first + self.len])
     }
 }
 
@@ -144,9 +122,7 @@ impl Counter {
 
     /// Sum over workers.
     pub fn value(&self) -> u64 {
-        self.run
-            .all()
-            .fold(0, |sum, cells| sum.wrapping_add(cells[0].load(Relaxed)))
+        self.run.all().fold(0, |sum, cells| sum.wrapping_add(cells[0].load(Relaxed)))
     }
 }
 
@@ -164,9 +140,7 @@ pub struct Gauge {
 
 impl Gauge {
     pub(super) fn new() -> Gauge {
-        Gauge {
-            bits: Arc::new(AtomicU64::new(0f64.to_bits())),
-        }
+        Gauge { bits: Arc::new(AtomicU64::new(0f64.to_bits())) }
     }
 
     /// Sets. A value that is not finite hides the gauge until the next set.
@@ -204,10 +178,7 @@ pub(super) struct Observed {
 impl Histogram {
     pub(super) fn new(arena: &Arena, bounds: &'static [f64]) -> Histogram {
         let bounds = &bounds[..bounds.len().min(MAX_BUCKETS)];
-        Histogram {
-            bounds,
-            run: arena.take(bounds.len() + 2),
-        }
+        Histogram { bounds, run: arena.take(bounds.len() + 2) }
     }
 
     /// One observation. What is not finite is left out: it would spoil the sum for ever.
@@ -216,17 +187,11 @@ impl Histogram {
             return;
         }
         let cells = self.run.mine();
-        let bucket = self
-            .bounds
-            .iter()
-            .position(|bound| v <= *bound)
-            .unwrap_or(self.bounds.len());
+        let bucket = self.bounds.iter().position(|bound| v <= *bound).unwrap_or(self.bounds.len());
         cells[bucket].fetch_add(1, Relaxed);
         let sum = &cells[self.bounds.len() + 1];
         let mut seen = sum.load(Relaxed);
-        while let Err(now) =
-            sum.compare_exchange_weak(seen, (f64::from_bits(seen) + v).to_bits(), Relaxed, Relaxed)
-        {
+        while let Err(now) = sum.compare_exchange_weak(seen, (f64::from_bits(seen) + v).to_bits(), Relaxed, Relaxed) {
             seen = now;
         }
     }
@@ -253,11 +218,7 @@ impl Histogram {
             so_far += *total;
             *total = so_far;
         }
-        Observed {
-            buckets,
-            count: so_far + beyond,
-            sum,
-        }
+        Observed { buckets, count: so_far + beyond, sum }
     }
 }
 

@@ -44,13 +44,13 @@ impl Exporter {
         let registry = prometheus::Registry::new();
         let limits = Limits::default();
         let caps = limits.clone();
-        let mut builder = SdkMeterProvider::builder()
-            .with_resource(Resource::builder_empty().build())
-            .with_view(move |instrument: &Instrument| {
+        let mut builder = SdkMeterProvider::builder().with_resource(Resource::builder_empty().build()).with_view(
+            move |instrument: &Instrument| {
                 let caps = caps.lock().unwrap_or_else(PoisonError::into_inner);
                 let cap = caps.get(instrument.name()).copied().unwrap_or(1);
                 Stream::builder().with_cardinality_limit(cap).build().ok()
-            });
+            },
+        );
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .scope_info_enabled(false)
@@ -66,12 +66,7 @@ impl Exporter {
         }
         let provider = builder.build();
         let meter = provider.meter("edgequota");
-        Exporter {
-            registry,
-            meter,
-            limits,
-            _provider: provider,
-        }
+        Exporter { registry, meter, limits, _provider: provider }
     }
 
     /// `read` is called at each scrape. `cap`: most label sets.
@@ -142,13 +137,9 @@ impl Exporter {
 }
 
 /// Sorted by name, as the SDK wants them: otherwise it keeps each set twice.
-pub(super) fn attributes<'a>(
-    pairs: impl IntoIterator<Item = (&'static str, &'a str)>,
-) -> Vec<KeyValue> {
-    let mut attributes: Vec<_> = pairs
-        .into_iter()
-        .map(|(label, value)| KeyValue::new(label, value.to_owned()))
-        .collect();
+pub(super) fn attributes<'a>(pairs: impl IntoIterator<Item = (&'static str, &'a str)>) -> Vec<KeyValue> {
+    let mut attributes: Vec<_> =
+        pairs.into_iter().map(|(label, value)| KeyValue::new(label, value.to_owned())).collect();
     attributes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     attributes
 }
@@ -166,10 +157,7 @@ impl Collector for Histograms {
     fn collect(&self) -> Vec<MetricFamily> {
         let mut metrics = Vec::new();
         self.vec.sets().each(|labels, histogram| {
-            let mut labels: Vec<_> = labels
-                .into_iter()
-                .map(|(name, value)| pair(name, value))
-                .collect();
+            let mut labels: Vec<_> = labels.into_iter().map(|(name, value)| pair(name, value)).collect();
             labels.sort_unstable_by(|a, b| a.name().cmp(b.name()));
             let mut metric = Metric::from_label(labels);
             metric.set_histogram(shown(histogram));
@@ -186,16 +174,12 @@ impl Collector for Histograms {
 
 fn shown(histogram: &super::Histogram) -> Histogram {
     let seen = histogram.observed();
-    let buckets = histogram
-        .bounds()
-        .iter()
-        .zip(&seen.buckets)
-        .map(|(bound, count)| {
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(*bound);
-            bucket.set_cumulative_count(*count);
-            bucket
-        });
+    let buckets = histogram.bounds().iter().zip(&seen.buckets).map(|(bound, count)| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(*bound);
+        bucket.set_cumulative_count(*count);
+        bucket
+    });
     let mut shown = Histogram::default();
     shown.set_bucket(buckets.collect());
     shown.set_sample_count(seen.count);

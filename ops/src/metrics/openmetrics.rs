@@ -10,10 +10,7 @@ pub(super) fn encode(families: &[MetricFamily], out: &mut String) {
         let kind = family.get_field_type();
         // a counter's family has the bare name, its samples have `_total`
         let name = match kind {
-            MetricType::COUNTER => family
-                .name()
-                .strip_suffix("_total")
-                .unwrap_or(family.name()),
+            MetricType::COUNTER => family.name().strip_suffix("_total").unwrap_or(family.name()),
             _ => family.name(),
         };
         let kind_name = match kind {
@@ -33,14 +30,7 @@ pub(super) fn encode(families: &[MetricFamily], out: &mut String) {
         for metric in family.get_metric() {
             let labels = metric.get_label();
             match kind {
-                MetricType::COUNTER => sample(
-                    out,
-                    name,
-                    "_total",
-                    labels,
-                    None,
-                    metric.get_counter().get_value(),
-                ),
+                MetricType::COUNTER => sample(out, name, "_total", labels, None, metric.get_counter().get_value()),
                 MetricType::HISTOGRAM => histogram(out, name, metric),
                 _ => sample(out, name, "", labels, None, metric.get_gauge().get_value()),
             }
@@ -55,54 +45,19 @@ fn histogram(out: &mut String, name: &str, metric: &Metric) {
     for bucket in histogram.get_bucket() {
         // canonical numbers: always with a point or an exponent
         let bound = format!("{:?}", bucket.upper_bound());
-        whole_sample(
-            out,
-            name,
-            "_bucket",
-            labels,
-            Some(&bound),
-            bucket.cumulative_count(),
-        );
+        whole_sample(out, name, "_bucket", labels, Some(&bound), bucket.cumulative_count());
     }
-    whole_sample(
-        out,
-        name,
-        "_bucket",
-        labels,
-        Some("+Inf"),
-        histogram.get_sample_count(),
-    );
-    whole_sample(
-        out,
-        name,
-        "_count",
-        labels,
-        None,
-        histogram.get_sample_count(),
-    );
+    whole_sample(out, name, "_bucket", labels, Some("+Inf"), histogram.get_sample_count());
+    whole_sample(out, name, "_count", labels, None, histogram.get_sample_count());
     sample(out, name, "_sum", labels, None, histogram.get_sample_sum());
 }
 
-fn sample(
-    out: &mut String,
-    name: &str,
-    suffix: &str,
-    labels: &[LabelPair],
-    le: Option<&str>,
-    value: f64,
-) {
+fn sample(out: &mut String, name: &str, suffix: &str, labels: &[LabelPair], le: Option<&str>, value: f64) {
     head(out, name, suffix, labels, le);
     let _ = writeln!(out, " {value}");
 }
 
-fn whole_sample(
-    out: &mut String,
-    name: &str,
-    suffix: &str,
-    labels: &[LabelPair],
-    le: Option<&str>,
-    value: u64,
-) {
+fn whole_sample(out: &mut String, name: &str, suffix: &str, labels: &[LabelPair], le: Option<&str>, value: u64) {
     head(out, name, suffix, labels, le);
     let _ = writeln!(out, " {value}");
 }
@@ -110,10 +65,7 @@ fn whole_sample(
 fn head(out: &mut String, name: &str, suffix: &str, labels: &[LabelPair], le: Option<&str>) {
     out.push_str(name);
     out.push_str(suffix);
-    let pairs = labels
-        .iter()
-        .map(|pair| (pair.name(), pair.value()))
-        .chain(le.map(|bound| ("le", bound)));
+    let pairs = labels.iter().map(|pair| (pair.name(), pair.value())).chain(le.map(|bound| ("le", bound)));
     let mut before = '{';
     for (label, value) in pairs {
         out.push(before);

@@ -6,31 +6,16 @@ use super::export::{Exporter, Out};
 
 /// Registers them; answers the names and whether each is a counter.
 pub(super) fn register(exporter: &Exporter) -> [(&'static str, bool); 4] {
-    exporter.fractional_counter(
-        "process_cpu_seconds",
-        "Total user and system CPU time spent in seconds.",
-        |out| show(out, cpu_seconds()),
-    );
-    exporter.gauge(
-        "process_resident_memory_bytes",
-        "Resident memory size in bytes.",
-        1,
-        |out| {
-            show(out, resident_bytes());
-        },
-    );
-    exporter.gauge(
-        "process_open_fds",
-        "Number of open file descriptors.",
-        1,
-        |out| show(out, open_descriptors()),
-    );
-    exporter.gauge(
-        "process_start_time_seconds",
-        "Start time of the process since unix epoch in seconds.",
-        1,
-        |out| show(out, start_time()),
-    );
+    exporter.fractional_counter("process_cpu_seconds", "Total user and system CPU time spent in seconds.", |out| {
+        show(out, cpu_seconds())
+    });
+    exporter.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", 1, |out| {
+        show(out, resident_bytes());
+    });
+    exporter.gauge("process_open_fds", "Number of open file descriptors.", 1, |out| show(out, open_descriptors()));
+    exporter.gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", 1, |out| {
+        show(out, start_time())
+    });
     [
         ("process_cpu_seconds", true),
         ("process_resident_memory_bytes", false),
@@ -55,10 +40,7 @@ fn stat_ticks(numbers: &[usize]) -> Option<f64> {
 /// it is number 3.
 fn ticks_of(stat: &str, numbers: &[usize]) -> Option<f64> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    numbers
-        .iter()
-        .map(|number| fields.get(number.checked_sub(3)?)?.parse::<f64>().ok())
-        .sum()
+    numbers.iter().map(|number| fields.get(number.checked_sub(3)?)?.parse::<f64>().ok()).sum()
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -80,22 +62,12 @@ fn resident_bytes() -> Option<f64> {
 #[allow(clippy::cast_precision_loss)]
 fn open_descriptors() -> Option<f64> {
     // the directory that is being read is a descriptor itself
-    Some(
-        fs::read_dir("/proc/self/fd")
-            .ok()?
-            .count()
-            .saturating_sub(1) as f64,
-    )
+    Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
 }
 
 fn start_time() -> Option<f64> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
-    let boot: f64 = stat
-        .lines()
-        .find_map(|line| line.strip_prefix("btime "))?
-        .trim()
-        .parse()
-        .ok()?;
+    let boot: f64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
     Some(boot + stat_ticks(&[22])? / ticks_per_second())
 }
 
@@ -118,14 +90,8 @@ mod tests {
         assert!(cpu_seconds().unwrap() >= 0.0);
         assert!(resident_bytes().unwrap() > 100_000.0);
         assert!(open_descriptors().unwrap() >= 3.0);
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap()
-            .as_secs_f64();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
         let started = start_time().unwrap();
-        assert!(
-            started <= now + 2.0 && started > now - 24.0 * 3600.0,
-            "started {started}, now {now}"
-        );
+        assert!(started <= now + 2.0 && started > now - 24.0 * 3600.0, "started {started}, now {now}");
     }
 }

@@ -24,13 +24,7 @@ pub(super) enum Registered {
 
 impl Registered {
     pub(super) fn is_counter(&self) -> bool {
-        matches!(
-            self,
-            Self::Counter(_)
-                | Self::CounterFn(_)
-                | Self::CounterVec(_)
-                | Self::Process { counter: true }
-        )
+        matches!(self, Self::Counter(_) | Self::CounterFn(_) | Self::CounterVec(_) | Self::Process { counter: true })
     }
 }
 

@@ -74,17 +74,9 @@ impl<T: Clone> LabelSets<T> {
             self.overflowed.fetch_add(1, Relaxed);
             return self.overflow.get_or_init(make).clone();
         }
-        let values = (0..self.labels.len())
-            .map(|at| cut(values.get(at).copied().unwrap_or("")).to_owned())
-            .collect();
+        let values = (0..self.labels.len()).map(|at| cut(values.get(at).copied().unwrap_or("")).to_owned()).collect();
         let cells = make();
-        sets.insert(
-            key.into_owned(),
-            Set {
-                values,
-                cells: cells.clone(),
-            },
-        );
+        sets.insert(key.into_owned(), Set { values, cells: cells.clone() });
         cells
     }
 
@@ -92,18 +84,11 @@ impl<T: Clone> LabelSets<T> {
     pub(super) fn each(&self, mut see: impl FnMut(Vec<(&'static str, &str)>, &T)) {
         let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
         for set in sets.values() {
-            let pairs = self
-                .labels
-                .iter()
-                .copied()
-                .zip(set.values.iter().map(String::as_str));
+            let pairs = self.labels.iter().copied().zip(set.values.iter().map(String::as_str));
             see(pairs.collect(), &set.cells);
         }
         if let Some(cells) = self.overflow.get() {
-            see(
-                self.labels.iter().map(|label| (*label, OVERFLOW)).collect(),
-                cells,
-            );
+            see(self.labels.iter().map(|label| (*label, OVERFLOW)).collect(), cells);
         }
     }
 }
@@ -157,9 +142,7 @@ impl CounterVec {
 
 impl fmt::Debug for CounterVec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CounterVec")
-            .field("labels", &self.sets.labels)
-            .finish_non_exhaustive()
+        f.debug_struct("CounterVec").field("labels", &self.sets.labels).finish_non_exhaustive()
     }
 }
 
@@ -172,22 +155,13 @@ pub struct HistogramVec {
 }
 
 impl HistogramVec {
-    pub(super) fn new(
-        sets: Arc<LabelSets<Histogram>>,
-        arena: Arena,
-        buckets: &'static [f64],
-    ) -> HistogramVec {
-        HistogramVec {
-            sets,
-            arena,
-            buckets,
-        }
+    pub(super) fn new(sets: Arc<LabelSets<Histogram>>, arena: Arena, buckets: &'static [f64]) -> HistogramVec {
+        HistogramVec { sets, arena, buckets }
     }
 
     /// Finds or creates; takes a lock, so the request path keeps what it got. Missing values are empty.
     pub fn with(&self, values: &[&str]) -> Histogram {
-        self.sets
-            .find_or(values, || Histogram::new(&self.arena, self.buckets))
+        self.sets.find_or(values, || Histogram::new(&self.arena, self.buckets))
     }
 
     pub(super) fn sets(&self) -> &LabelSets<Histogram> {
@@ -197,8 +171,6 @@ impl HistogramVec {
 
 impl fmt::Debug for HistogramVec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HistogramVec")
-            .field("labels", &self.sets.labels)
-            .finish_non_exhaustive()
+        f.debug_struct("HistogramVec").field("labels", &self.sets.labels).finish_non_exhaustive()
     }
 }

@@ -7,36 +7,15 @@ const SECONDS: &[f64] = &[0.001, 0.5, 1.0];
 
 fn example() -> Metrics {
     let metrics = Metrics::bare(2);
-    metrics
-        .counter(
-            "edgequota_requests_allowed",
-            "Requests that were let through.",
-        )
-        .add(3);
-    metrics.counter_fn(
-        "edgequota_access_log_dropped",
-        "Lines dropped.",
-        Arc::new(|| 4),
-    );
-    let tenants = metrics.counter_vec(
-        "edgequota_tenant_requests_allowed",
-        "By tenant.",
-        &["tenant"],
-        2,
-    );
+    metrics.counter("edgequota_requests_allowed", "Requests that were let through.").add(3);
+    metrics.counter_fn("edgequota_access_log_dropped", "Lines dropped.", Arc::new(|| 4));
+    let tenants = metrics.counter_vec("edgequota_tenant_requests_allowed", "By tenant.", &["tenant"], 2);
     tenants.with(&["acme"]).add(2);
     tenants.with(&["quo\"te\\d\n"]).inc();
     tenants.with(&["one too many"]).inc();
-    let decisions = metrics.counter_vec(
-        "edgequota_limit_decisions",
-        "By limit.",
-        &["limit", "decision"],
-        10,
-    );
+    let decisions = metrics.counter_vec("edgequota_limit_decisions", "By limit.", &["limit", "decision"], 10);
     decisions.with(&["default", "allowed"]).add(5);
-    metrics
-        .gauge("edgequota_redis_healthy", "1 while Redis answers.")
-        .set(1.0);
+    metrics.gauge("edgequota_redis_healthy", "1 while Redis answers.").set(1.0);
     metrics.gauge_fn(
         "edgequota_policy_version_info",
         "The policy in force.",
@@ -79,10 +58,7 @@ fn a_second_scrape_shows_the_same() {
 fn names_are_those_of_the_text() {
     let metrics = example();
     let text = metrics.render(false);
-    let types: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-        .collect();
+    let types: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let mut names = metrics.names();
     names.sort();
     assert_eq!(names, types);
@@ -91,16 +67,10 @@ fn names_are_those_of_the_text() {
 #[test]
 fn process_metrics_are_there() {
     let text = Metrics::new(1).render(false);
-    for name in [
-        "process_cpu_seconds_total",
-        "process_resident_memory_bytes",
-        "process_open_fds",
-        "process_start_time_seconds",
-    ] {
-        assert!(
-            text.contains(&format!("\n{name} ")),
-            "{name} is missing in {text}"
-        );
+    for name in
+        ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds"]
+    {
+        assert!(text.contains(&format!("\n{name} ")), "{name} is missing in {text}");
     }
 }
 
@@ -111,9 +81,7 @@ fn sums_over_workers_are_exact() {
     // fewer workers than threads: two threads fall back to shard 0 and share it
     let metrics = Metrics::bare(THREADS - 2);
     let counter = metrics.counter("edgequota_requests_allowed", "Requests.");
-    let histogram = metrics
-        .histogram_vec("edgequota_seconds", "Seconds.", SECONDS, &[], 1)
-        .with(&[]);
+    let histogram = metrics.histogram_vec("edgequota_seconds", "Seconds.", SECONDS, &[], 1).with(&[]);
     std::thread::scope(|scope| {
         for worker in 1..=THREADS {
             let (counter, histogram) = (counter.clone(), histogram.clone());
@@ -169,16 +137,8 @@ fn more_label_sets_than_the_sdk_holds_by_default_are_all_shown() {
     }
     for _ in 0..2 {
         let text = metrics.render(false);
-        assert_eq!(
-            text.lines()
-                .filter(|line| line.starts_with("edgequota_tenants_total{tenant="))
-                .count(),
-            3000
-        );
-        assert!(
-            !text.contains("otel"),
-            "the SDK's own overflow set must never show"
-        );
+        assert_eq!(text.lines().filter(|line| line.starts_with("edgequota_tenants_total{tenant=")).count(), 3000);
+        assert!(!text.contains("otel"), "the SDK's own overflow set must never show");
     }
 }
 
@@ -196,10 +156,7 @@ fn a_gauge_row_that_is_gone_is_no_longer_shown() {
     assert!(metrics.render(false).contains("version=\"1-aa\""));
     *version.lock().unwrap() = "2-bb".to_owned();
     let text = metrics.render(false);
-    assert!(
-        text.contains("version=\"2-bb\"") && !text.contains("1-aa"),
-        "{text}"
-    );
+    assert!(text.contains("version=\"2-bb\"") && !text.contains("1-aa"), "{text}");
 }
 
 #[test]
@@ -212,10 +169,7 @@ fn the_same_name_gives_the_same_cells_and_the_later_function_is_read() {
     // a mistake of the program: counted apart, the exposed one is untouched
     metrics.gauge("edgequota_a", "A.").set(9.0);
     let text = metrics.render(false);
-    assert!(
-        text.contains("\nedgequota_a_total 2\n") && text.contains("\nedgequota_b_total 2\n"),
-        "{text}"
-    );
+    assert!(text.contains("\nedgequota_a_total 2\n") && text.contains("\nedgequota_b_total 2\n"), "{text}");
 }
 
 #[test]
@@ -224,19 +178,13 @@ fn long_label_values_are_cut_at_a_character() {
     let tenants = metrics.counter_vec("edgequota_tenants", "By tenant.", &["tenant"], 10);
     tenants.with(&[&"ä".repeat(300)]).inc();
     tenants.with(&[&"ä".repeat(400)]).inc();
-    assert!(
-        metrics
-            .render(false)
-            .contains(&format!("{{tenant=\"{}\"}} 2\n", "ä".repeat(128)))
-    );
+    assert!(metrics.render(false).contains(&format!("{{tenant=\"{}\"}} 2\n", "ä".repeat(128))));
 }
 
 #[test]
 fn what_is_not_finite_does_not_spoil_a_histogram() {
     let metrics = Metrics::bare(1);
-    let histogram = metrics
-        .histogram_vec("edgequota_seconds", "Seconds.", SECONDS, &[], 1)
-        .with(&[]);
+    let histogram = metrics.histogram_vec("edgequota_seconds", "Seconds.", SECONDS, &[], 1).with(&[]);
     histogram.observe(f64::NAN);
     histogram.observe(f64::INFINITY);
     histogram.observe(0.25);

@@ -6,51 +6,15 @@ use super::*;
 #[test]
 fn a_process_starts_gets_ready_and_drains() {
     let probes = Probes::new();
-    assert_eq!(
-        probes.startz(),
-        Answer {
-            ok: false,
-            body: json!({"status": "not_started"})
-        }
-    );
-    assert_eq!(
-        probes.healthz(),
-        Answer {
-            ok: true,
-            body: json!({"status": "alive"})
-        }
-    );
-    assert_eq!(
-        probes.readyz(),
-        Answer {
-            ok: false,
-            body: json!({"status": "not_ready", "detail": "starting"})
-        }
-    );
+    assert_eq!(probes.startz(), Answer { ok: false, body: json!({"status": "not_started"}) });
+    assert_eq!(probes.healthz(), Answer { ok: true, body: json!({"status": "alive"}) });
+    assert_eq!(probes.readyz(), Answer { ok: false, body: json!({"status": "not_ready", "detail": "starting"}) });
     probes.started();
-    assert_eq!(
-        probes.startz(),
-        Answer {
-            ok: true,
-            body: json!({"status": "started"})
-        }
-    );
-    assert_eq!(
-        probes.readyz(),
-        Answer {
-            ok: true,
-            body: json!({"status": "ready"})
-        }
-    );
+    assert_eq!(probes.startz(), Answer { ok: true, body: json!({"status": "started"}) });
+    assert_eq!(probes.readyz(), Answer { ok: true, body: json!({"status": "ready"}) });
     probes.drain();
     assert!(!probes.ready());
-    assert_eq!(
-        probes.readyz(),
-        Answer {
-            ok: false,
-            body: json!({"status": "not_ready", "detail": "draining"})
-        }
-    );
+    assert_eq!(probes.readyz(), Answer { ok: false, body: json!({"status": "not_ready", "detail": "draining"}) });
     assert!(probes.healthz().ok, "a draining process is alive");
 }
 
@@ -87,10 +51,7 @@ fn notes_show_but_do_not_make_it_unready() {
     let probes = Probes::new();
     probes.started();
     probes.note("policy", Some("version 7 was rejected".to_owned()));
-    let shown = Answer {
-        ok: true,
-        body: json!({"status": "ready", "detail": "policy: version 7 was rejected"}),
-    };
+    let shown = Answer { ok: true, body: json!({"status": "ready", "detail": "policy: version 7 was rejected"}) };
     assert_eq!(probes.readyz(), shown);
     probes.note("policy", None);
     assert_eq!(probes.readyz().body, json!({"status": "ready"}));

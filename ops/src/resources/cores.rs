@@ -26,16 +26,14 @@ fn quota(root: &Path, own: &str) -> Option<usize> {
     let mut smallest = None;
     for line in own.lines() {
         let mut parts = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
-        else {
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
             continue;
         };
         let found = if controllers.is_empty() {
             climb(root, path, quota_v2)
         } else if controllers.split(',').any(|controller| controller == "cpu") {
             // the hierarchy is mounted under its full name, often with a link for each controller
-            climb(&root.join(controllers), path, quota_v1)
-                .or_else(|| climb(&root.join("cpu"), path, quota_v1))
+            climb(&root.join(controllers), path, quota_v1).or_else(|| climb(&root.join("cpu"), path, quota_v1))
         } else {
             None
         };
@@ -47,10 +45,7 @@ fn quota(root: &Path, own: &str) -> Option<usize> {
 /// Inside a container the path may be one of the host and not exist here; then the mount point itself is the container's.
 fn climb(mount: &Path, path: &str, read: impl Fn(&Path) -> Option<usize>) -> Option<usize> {
     let own = mount.join(path.trim_start_matches('/'));
-    own.ancestors()
-        .take_while(|at| at.starts_with(mount))
-        .filter_map(read)
-        .min()
+    own.ancestors().take_while(|at| at.starts_with(mount)).filter_map(read).min()
 }
 
 /// `cpu.max`: `<quota us>|max <period us>`.
@@ -72,9 +67,7 @@ fn whole_cores(quota: &str, period: &str) -> Option<usize> {
     if period == 0 {
         return None;
     }
-    usize::try_from(quota.div_ceil(period))
-        .ok()
-        .map(|cores| cores.max(1))
+    usize::try_from(quota.div_ceil(period)).ok().map(|cores| cores.max(1))
 }
 
 #[cfg(test)]
@@ -120,10 +113,7 @@ mod tests {
         write(root.path(), "cpu,cpuacct/pod/cpu.cfs_period_us", "100000\n");
         write(root.path(), "cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
         write(root.path(), "cpu,cpuacct/cpu.cfs_period_us", "100000\n");
-        assert_eq!(
-            quota(root.path(), "4:cpu,cpuacct:/pod\n3:memory:/pod\n"),
-            Some(2)
-        );
+        assert_eq!(quota(root.path(), "4:cpu,cpuacct:/pod\n3:memory:/pod\n"), Some(2));
         assert_eq!(quota(root.path(), "4:cpu,cpuacct:/\n"), None);
     }
 }

@@ -52,24 +52,18 @@ pub fn listen(address: &str, reuse_port: bool) -> io::Result<TcpListener> {
 
 /// As [`listen`]; the error begins with `setting` (`server.address`).
 pub fn listen_for(setting: &str, address: &str, reuse_port: bool) -> io::Result<TcpListener> {
-    try_listen(address, reuse_port)
-        .map_err(|error| io::Error::new(error.kind(), format!("{setting}: {error}")))
+    try_listen(address, reuse_port).map_err(|error| io::Error::new(error.kind(), format!("{setting}: {error}")))
 }
 
 fn try_listen(address: &str, reuse_port: bool) -> Result<TcpListener, ListenError> {
     let form = || ListenError::Form(address.to_owned());
     let (host, port) = address.rsplit_once(':').ok_or_else(form)?;
     let port: u16 = port.parse().map_err(|_| form())?;
-    let failed = |source| ListenError::Bind {
-        address: address.to_owned(),
-        source,
-    };
+    let failed = |source| ListenError::Bind { address: address.to_owned(), source };
     if host.is_empty() {
         let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         return match bind(everywhere, reuse_port) {
-            Err(error) if no_ipv6(&error) => {
-                bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), reuse_port)
-            }
+            Err(error) if no_ipv6(&error) => bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), reuse_port),
             bound => bound,
         }
         .map_err(failed);
@@ -78,10 +72,7 @@ fn try_listen(address: &str, reuse_port: bool) -> Result<TcpListener, ListenErro
     if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
         return Err(form());
     }
-    let resolve = |source| ListenError::Resolve {
-        address: address.to_owned(),
-        source,
-    };
+    let resolve = |source| ListenError::Resolve { address: address.to_owned(), source };
     let candidates = address.to_socket_addrs().map_err(resolve)?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
     for candidate in candidates {
@@ -96,22 +87,12 @@ fn try_listen(address: &str, reuse_port: bool) -> Result<TcpListener, ListenErro
 /// The machine or the container has IPv6 switched off.
 fn no_ipv6(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let absent = [
-        Errno::AFNOSUPPORT,
-        Errno::ADDRNOTAVAIL,
-        Errno::PROTONOSUPPORT,
-    ];
-    error
-        .raw_os_error()
-        .is_some_and(|code| absent.iter().any(|errno| errno.raw_os_error() == code))
+    let absent = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL, Errno::PROTONOSUPPORT];
+    error.raw_os_error().is_some_and(|code| absent.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if let SocketAddr::V6(v6) = address
         && v6.ip().is_unspecified()
     {
@@ -148,11 +129,7 @@ mod tests {
     #[test]
     fn hosts_names_and_literals_are_understood() {
         for address in ["127.0.0.1:0", "localhost:0", "0.0.0.0:0"] {
-            assert_ne!(
-                listen(address, false).unwrap().local_addr().unwrap().port(),
-                0,
-                "{address}"
-            );
+            assert_ne!(listen(address, false).unwrap().local_addr().unwrap().port(), 0, "{address}");
         }
     }
 
@@ -164,10 +141,7 @@ mod tests {
         let refused = listen_for("server.address", &address, false).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
         let text = refused.to_string();
-        assert!(
-            text.starts_with(&format!("server.address: cannot listen on \"{address}\": ")),
-            "{text}"
-        );
+        assert!(text.starts_with(&format!("server.address: cannot listen on \"{address}\": ")), "{text}");
     }
 
     #[test]
@@ -175,10 +149,7 @@ mod tests {
         for address in ["8080", "::1:80", "host:", ":99999", ""] {
             let error = listen(address, false).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{address}");
-            assert!(
-                error.to_string().contains(&format!("\"{address}\"")),
-                "{error}"
-            );
+            assert!(error.to_string().contains(&format!("\"{address}\"")), "{error}");
         }
     }
 }

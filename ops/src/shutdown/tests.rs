@@ -27,12 +27,7 @@ fn driven(delay: Duration) -> Driven {
         };
         drive(driven, caught, delay, hup, exit).await;
     });
-    Driven {
-        shutdown,
-        signals,
-        hups,
-        exits,
-    }
+    Driven { shutdown, signals, hups, exits }
 }
 
 #[tokio::test(start_paused = true)]
@@ -41,10 +36,7 @@ async fn terminate_leaves_and_drains_after_the_delay() {
     let driven = driven(Duration::from_secs(5));
     driven.signals.try_send(Caught::Terminate).unwrap();
     driven.shutdown.reached(Stage::Leaving).await;
-    assert_eq!(
-        (driven.shutdown.stage(), begin.elapsed()),
-        (Stage::Leaving, Duration::ZERO)
-    );
+    assert_eq!((driven.shutdown.stage(), begin.elapsed()), (Stage::Leaving, Duration::ZERO));
     driven.shutdown.reached(Stage::Draining).await;
     assert_eq!(begin.elapsed().as_secs(), 5);
     assert_eq!(driven.exits.load(SeqCst), 0);
@@ -58,10 +50,7 @@ async fn interrupt_skips_the_delay_and_a_second_signal_exits() {
     driven.signals.try_send(Caught::Interrupt).unwrap();
     driven.shutdown.reached(Stage::Draining).await;
     assert_eq!(begin.elapsed(), Duration::ZERO);
-    assert_eq!(
-        (driven.hups.load(SeqCst), driven.exits.load(SeqCst)),
-        (1, 0)
-    );
+    assert_eq!((driven.hups.load(SeqCst), driven.exits.load(SeqCst)), (1, 0));
     driven.signals.try_send(Caught::Terminate).unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(driven.exits.load(SeqCst), 1);
@@ -85,7 +74,6 @@ fn real_signals_are_caught() {
     });
     let me = rustix::process::getpid();
     rustix::process::kill_process(me, rustix::process::Signal::HUP).unwrap();
-    hups.recv_timeout(Duration::from_secs(10))
-        .expect("SIGHUP reaches the callback");
+    hups.recv_timeout(Duration::from_secs(10)).expect("SIGHUP reaches the callback");
     assert_eq!(shutdown.stage(), Stage::Running);
 }

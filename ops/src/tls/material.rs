@@ -48,11 +48,7 @@ pub(super) struct Identity {
 impl Files {
     pub(super) fn of(tls: &PeerTls) -> Files {
         let path = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
-        Files {
-            cert: path(&tls.cert_file),
-            key: path(&tls.key_file),
-            ca: path(&tls.ca_file),
-        }
+        Files { cert: path(&tls.cert_file), key: path(&tls.key_file), ca: path(&tls.ca_file) }
     }
 
     pub(super) fn any(&self) -> bool {
@@ -96,19 +92,14 @@ impl Material {
             (None, None) => return Ok(None),
             (Some(cert), Some(key)) => (cert, key),
             (Some(_), None) => {
-                return Err(TlsError(
-                    "tls.key_file is required with tls.cert_file".to_owned(),
-                ));
+                return Err(TlsError("tls.key_file is required with tls.cert_file".to_owned()));
             }
             (None, Some(_)) => {
-                return Err(TlsError(
-                    "tls.cert_file is required with tls.key_file".to_owned(),
-                ));
+                return Err(TlsError("tls.cert_file is required with tls.key_file".to_owned()));
             }
         };
         let chain = cert.certificates()?;
-        let key = PrivateKeyDer::from_pem_slice(&key.bytes)
-            .map_err(|error| key.not_pem("private key", &error))?;
+        let key = PrivateKeyDer::from_pem_slice(&key.bytes).map_err(|error| key.not_pem("private key", &error))?;
         Ok(Some(Identity { chain, key }))
     }
 
@@ -117,26 +108,21 @@ impl Material {
         let Some(ca) = &self.ca else { return Ok(None) };
         let mut roots = RootCertStore::empty();
         for certificate in ca.certificates()? {
-            roots
-                .add(certificate)
-                .map_err(|error| self.bad_ca(&error))?;
+            roots.add(certificate).map_err(|error| self.bad_ca(&error))?;
         }
         Ok(Some(roots))
     }
 
     pub(super) fn bad_ca(&self, why: &dyn fmt::Display) -> TlsError {
-        TlsError(format!(
-            "{}: no usable certificate authority: {why}",
-            shown(self.ca.as_ref())
-        ))
+        TlsError(format!("{}: no usable certificate authority: {why}", shown(self.ca.as_ref())))
     }
 
     pub(super) fn bad_identity(&self, why: &rustls::Error) -> TlsError {
         let (cert, key) = (shown(self.cert.as_ref()), shown(self.key.as_ref()));
         match why {
-            rustls::Error::InconsistentKeys(_) => TlsError(format!(
-                "{key}: the key does not belong to the certificate in {cert}"
-            )),
+            rustls::Error::InconsistentKeys(_) => {
+                TlsError(format!("{key}: the key does not belong to the certificate in {cert}"))
+            }
             why => TlsError(format!("{cert} with {key}: not usable: {why}")),
         }
     }
@@ -146,9 +132,7 @@ impl Content {
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.bytes).collect();
         match found {
-            Ok(found) if found.is_empty() => {
-                Err(self.not_pem("certificate", &pem::Error::NoItemsFound))
-            }
+            Ok(found) if found.is_empty() => Err(self.not_pem("certificate", &pem::Error::NoItemsFound)),
             Ok(found) => Ok(found),
             Err(error) => Err(self.not_pem("certificate", &error)),
         }
@@ -170,20 +154,11 @@ impl Content {
 fn read(file: Option<&Path>) -> Result<Option<Content>, TlsError> {
     let Some(file) = file else { return Ok(None) };
     match reload::read(file, MAX_FILE) {
-        Ok(bytes) => Ok(Some(Content {
-            file: file.to_owned(),
-            bytes,
-        })),
-        Err(error) => Err(TlsError(format!(
-            "{}: cannot be read: {error}",
-            file.display()
-        ))),
+        Ok(bytes) => Ok(Some(Content { file: file.to_owned(), bytes })),
+        Err(error) => Err(TlsError(format!("{}: cannot be read: {error}", file.display()))),
     }
 }
 
 fn shown(content: Option<&Content>) -> String {
-    content.map_or_else(
-        || "(no file)".to_owned(),
-        |content| content.file.display().to_string(),
-    )
+    content.map_or_else(|| "(no file)".to_owned(), |content| content.file.display().to_string())
 }

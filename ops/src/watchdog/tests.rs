@@ -20,9 +20,7 @@ fn a_worker_without_a_turn_is_named() {
     watchdog.inner.check(later, TICK);
     assert_eq!(alarms.try_recv().ok(), None);
     watchdog.inner.check(later + Duration::from_secs(2), TICK);
-    let Ok(Alarm::Stuck { worker, since }) = alarms.try_recv() else {
-        panic!("no alarm")
-    };
+    let Ok(Alarm::Stuck { worker, since }) = alarms.try_recv() else { panic!("no alarm") };
     assert_eq!(worker, "worker-1");
     assert!(since >= LIMIT && since < LIMIT + Duration::from_secs(5));
 }
@@ -55,23 +53,14 @@ fn a_panic_is_an_alarm() {
         panic!("as the test wants it");
     });
     assert!(panicked.join().is_err());
-    assert_eq!(
-        alarms.try_recv().ok(),
-        Some(Alarm::Panicked {
-            worker: "worker-2".to_owned()
-        })
-    );
+    assert_eq!(alarms.try_recv().ok(), Some(Alarm::Panicked { worker: "worker-2".to_owned() }));
 }
 
 #[test]
 fn the_thread_notices_on_its_own() {
     let (tell, alarms) = mpsc::sync_channel(100);
-    let watchdog = Watchdog::start_with(Duration::from_millis(200), move |alarm| {
-        drop(tell.send(alarm.clone()))
-    });
+    let watchdog = Watchdog::start_with(Duration::from_millis(200), move |alarm| drop(tell.send(alarm.clone())));
     let _pulse = watchdog.pulse("worker-3".to_owned());
-    let alarm = alarms
-        .recv_timeout(Duration::from_secs(20))
-        .expect("an alarm");
+    let alarm = alarms.recv_timeout(Duration::from_secs(20)).expect("an alarm");
     assert!(matches!(alarm, Alarm::Stuck { worker, .. } if worker == "worker-3"));
 }

@@ -2,15 +2,12 @@
 
 /// `:8080`, `0.0.0.0:8080`, `[::1]:8080`, `localhost:0`.
 pub(super) fn is_listen(text: &str) -> bool {
-    split(text).is_some_and(|(host, port)| {
-        (host.is_empty() || is_host(host)) && port.parse::<u16>().is_ok()
-    })
+    split(text).is_some_and(|(host, port)| (host.is_empty() || is_host(host)) && port.parse::<u16>().is_ok())
 }
 
 /// `host:port` with both of them there.
 pub(super) fn is_endpoint(text: &str) -> bool {
-    split(text)
-        .is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0))
+    split(text).is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 /// An `http` or `https` URL with a host and, if it names one, a port that can be.
@@ -32,13 +29,9 @@ fn split(text: &str) -> Option<(&str, &str)> {
 
 fn is_host(host: &str) -> bool {
     if let Some(inner) = host.strip_prefix('[') {
-        return inner
-            .strip_suffix(']')
-            .is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok());
+        return inner.strip_suffix(']').is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok());
     }
     !host.is_empty()
         && host.len() <= 253
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }

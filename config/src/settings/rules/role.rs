@@ -12,10 +12,7 @@ use crate::{
 
 pub(crate) fn for_role(settings: &Settings, role: Role) -> Vec<Problem> {
     let bad = Bad::default();
-    let mut rules = Rules {
-        bad: &bad,
-        problems: Vec::new(),
-    };
+    let mut rules = Rules { bad: &bad, problems: Vec::new() };
     let plane = &settings.control_plane;
     if settings.redis.mode == RedisMode::Embedded && !plane.address.is_empty() {
         rules.add(
@@ -27,28 +24,20 @@ pub(crate) fn for_role(settings: &Settings, role: Role) -> Vec<Problem> {
     let mut ports = vec![("admin.address", &settings.admin.address)];
     match role {
         Role::DataPlane if plane.address.is_empty() => {
-            rules.add(
-                "control_plane.address",
-                "control_plane.address is required for a data plane",
-            );
+            rules.add("control_plane.address", "control_plane.address is required for a data plane");
         }
         Role::ControlPlane => tls_of_listener(&mut rules, &plane.tls),
         Role::Standalone | Role::DataPlane => {}
     }
     match role {
         Role::ControlPlane => ports.push(("control_plane.listen", &plane.listen)),
-        Role::Standalone | Role::DataPlane => {
-            ports.push(("server.address", &settings.server.address))
-        }
+        Role::Standalone | Role::DataPlane => ports.push(("server.address", &settings.server.address)),
     }
     if let [(first, a), (second, b)] = ports.as_slice()
         && a == b
         && !a.ends_with(":0")
     {
-        rules.add(
-            *second,
-            format!("{second} and {first} are the same address {}", shown(a)),
-        );
+        rules.add(*second, format!("{second} and {first} are the same address {}", shown(a)));
     }
     rules.problems
 }

@@ -81,7 +81,9 @@ impl Primary {
     }
 
     pub(super) fn look_around(&self) {
-        if self.slots.iter().all(|slot| slot.live().is_none()) {
+        // Once nobody counts any more, at the end of the process, there is nothing to report.
+        let used = self.slots.iter().any(|slot| slot.claimed.load(Ordering::Acquire));
+        if used && self.slots.iter().all(|slot| slot.live().is_none()) {
             self.open_breaker("no connection to redis");
         }
     }
