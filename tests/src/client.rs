@@ -1,5 +1,6 @@
 //! Clients: well-behaved ones by hyper, and a raw one that sends what it is told.
 
+pub mod frames;
 mod h1;
 mod h2;
 mod raw;

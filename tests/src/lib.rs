@@ -5,6 +5,7 @@
 //!
 //! A harness fails a test by panicking, with what it knows; so it may unwrap.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::large_futures)]
+#![allow(clippy::cast_possible_truncation)] // of lengths that tests choose
 
 pub mod bench;
 pub mod body;
