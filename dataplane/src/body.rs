@@ -2,10 +2,11 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use http::{HeaderName, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// Why a body ended before its end, and at whose hands.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     #[error("the client went away")]
     ClientGone,
@@ -127,19 +128,43 @@ impl From<Kind> for Body {
     }
 }
 
+/// RFC 9110 section 6.5.1: what frames, routes or authenticates a message cannot come after it.
+const MAY_NOT_TRAIL: [HeaderName; 8] = [
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::HOST,
+    header::TRAILER,
+    header::TE,
+    header::AUTHORIZATION,
+    header::UPGRADE,
+];
+
+fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            for name in &MAY_NOT_TRAIL {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
+
 impl HttpBody for Body {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let frame = match this.poll_kind(cx) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                let Some(deadline) = &mut this.deadline else { return Poll::Pending };
-                return deadline.poll(cx).map(|()| Some(Err(BodyError::RequestTimeout)));
-            }
-        };
+        // Before the body: one that never has to be waited for has to end in time too.
+        if let Some(deadline) = &mut this.deadline
+            && deadline.poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err(BodyError::RequestTimeout)));
+        }
+        let frame = ready!(this.poll_kind(cx)).map(|frame| frame.map(without_forbidden_trailers));
         if let (Some((most, came)), Some(Ok(frame))) = (&mut this.allowance, &frame)
             && let Some(data) = frame.data_ref()
         {

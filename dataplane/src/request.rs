@@ -12,6 +12,7 @@ pub(crate) mod route;
 use std::rc::Rc;
 
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use tokio::time::Instant;
 
 use self::{context::Context, record::Record, reject::Reject};
 use crate::{body::Body, listen::client::Client};
@@ -35,6 +36,8 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
     pub(crate) record: Box<Record>,
+    /// `server.request_timeout`: by then all of it must be sent.
+    pub(crate) until: Option<Instant>,
 }
 
 /// Why an answer did not reach the client whole.
@@ -44,6 +47,8 @@ pub(crate) enum Broken {
     Gone,
     #[error("the client did not read for longer than server.write_timeout")]
     Stalled,
+    #[error("the request took longer than server.request_timeout")]
+    OutOfTime,
     #[error("the answer broke off: {0}")]
     Answer(String),
 }
@@ -93,7 +98,7 @@ async fn stages(client: &Rc<Client>, context: &mut Context, received: Received) 
     context.record.policy(&current);
     // Before any decision is made on host or path: what is matched is what is sent on.
     let target = route::target(&received)?;
-    context.record.target(&target, &received);
+    context.record.target(&target);
     // A protocol that cannot be served is not counted against anyone.
     route::refuse_upgrade(&received)?;
     let routed = route::route(client, &current, &target, &received)?;
@@ -101,7 +106,7 @@ async fn stages(client: &Rc<Client>, context: &mut Context, received: Received) 
     // Known before a token is spent, so that a hopeless request costs its sender nothing.
     route::check_length(&routed.pool.backend, &received)?;
     // The last thing before forwarding: a token is spent on requests only that would otherwise pass.
-    let asks = limit::asks(client, &current, &target, &received, &routed)?;
+    let asks = limit::asks(client, &target, &received, &routed)?;
     // A long stream must not keep a replaced policy in memory: from here on it holds its backend and limits only.
     drop(current);
     limit::decide(client, context, asks).await?;

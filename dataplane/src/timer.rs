@@ -32,6 +32,13 @@ impl Deadline {
         self.at = at;
     }
 
+    /// No later than `at`.
+    pub(crate) fn limit(&mut self, at: Option<Instant>) {
+        if let Some(at) = at {
+            self.at = Some(self.at.map_or(at, |own| own.min(at)));
+        }
+    }
+
     /// Ready once it has passed. Stays pending, without a wake-up, when it is never.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
@@ -47,6 +54,11 @@ impl Deadline {
         }
         Poll::Pending
     }
+}
+
+/// Whether a time has come; `None` never does.
+pub(crate) fn is_past(at: Option<Instant>) -> bool {
+    at.is_some_and(|at| Instant::now() >= at)
 }
 
 #[cfg(test)]

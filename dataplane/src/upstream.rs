@@ -7,13 +7,21 @@ pub(crate) mod h2;
 pub(crate) mod pool;
 pub(crate) mod probe;
 pub(crate) mod resolve;
+pub(crate) mod single_flight;
 
 pub(crate) use pool::{Pool, Pools};
 
+use http::Method;
+
 use crate::body::BodyError;
 
+/// Methods that may be sent twice (RFC 9110 section 9.2.2).
+fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}
+
 /// Why a request got no answer from its backend.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum UpstreamError {
     /// 502.
     #[error("backend {backend} is unavailable: {why}")]

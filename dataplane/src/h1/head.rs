@@ -123,13 +123,13 @@ fn request_head(
 
 /// Parses a backend's head. `method` is the request's: an answer to HEAD has no body whatever it says.
 pub(crate) fn parse_response(head: &Bytes, method: &Method) -> Result<ResponseHead, HeadError> {
-    let mut headers = vec![httparse::EMPTY_HEADER; HeadLimits::ANSWER.max_headers];
     let mut small = [httparse::EMPTY_HEADER; ON_STACK];
     let mut response = httparse::Response::new(&mut small);
     match response.parse(head) {
         Ok(_) => response_head(head, &response, method),
         Err(httparse::Error::TooManyHeaders) => {
-            let mut response = httparse::Response::new(&mut headers);
+            let mut large = vec![httparse::EMPTY_HEADER; HeadLimits::ANSWER.max_headers];
+            let mut response = httparse::Response::new(&mut large);
             response.parse(head).map_err(in_words)?;
             response_head(head, &response, method)
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, header};
+use http::HeaderMap;
 use http_body::Body as _;
 use tokio::{io::AsyncWrite, net::TcpStream};
 
@@ -47,6 +47,8 @@ pub(crate) struct Sender {
     left: u64,
     ended: bool,
     held: bool,
+    /// Why the body broke off; told once what came before it is on its way.
+    failed: Option<SendError>,
     waits_for: WaitsFor,
     body_bytes: u64,
     written: u64,
@@ -66,6 +68,7 @@ impl Sender {
             left,
             ended: framing == Framing::None,
             held: false,
+            failed: None,
             waits_for: WaitsFor::Socket,
             body_bytes: 0,
             written: 0,
@@ -118,7 +121,10 @@ impl Sender {
     /// First half of [`Sender::poll`]: ready when there is something to write or nothing left to come. Apart from
     /// the second half because the body may need the very socket that the message goes to.
     pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        self.fill(cx)?;
+        if let Err(error) = self.fill(cx) {
+            self.failed = Some(error);
+            self.ended = true;
+        }
         if self.ended || self.has_output() {
             return Poll::Ready(Ok(()));
         }
@@ -137,7 +143,10 @@ impl Sender {
             }
             self.advance(n);
         }
-        Poll::Ready(Ok(self.ended))
+        match self.failed.take() {
+            Some(error) => Poll::Ready(Err(error)),
+            None => Poll::Ready(Ok(self.ended)),
+        }
     }
 
     fn has_output(&self) -> bool {
@@ -210,7 +219,7 @@ impl Sender {
             Framing::Length(_) if self.left > 0 => return Err(SendError::Length),
             Framing::Chunked => {
                 self.tail.put_slice(b"0\r\n");
-                for (name, value) in trailers.iter().flatten().filter(|(name, _)| may_trail(name)) {
+                for (name, value) in trailers.iter().flatten() {
                     write_line(&mut self.tail, name, value.as_bytes());
                 }
                 self.tail.put_slice(b"\r\n");
@@ -228,20 +237,6 @@ impl Sender {
             n -= here;
         }
     }
-}
-
-/// RFC 9110 section 6.5.1: what frames, routes or authenticates a message cannot come after it.
-fn may_trail(name: &HeaderName) -> bool {
-    ![
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::CONNECTION,
-        header::HOST,
-        header::TRAILER,
-        header::AUTHORIZATION,
-        header::TE,
-    ]
-    .contains(name)
 }
 
 /// `HEX CRLF`.

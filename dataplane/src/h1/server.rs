@@ -6,13 +6,14 @@ use std::{
     pin::pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::BytesMut;
 use edgequota_ops::shutdown::Stage;
 use http::{Method, StatusCode, Version};
 use http_body::Body as _;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     Framing, HeadLimits,
@@ -24,10 +25,9 @@ use super::{
 };
 use crate::{
     body::Body,
-    io::poll_fill,
     listen::{client::Client, pace::Pace},
     request::{self, Answer, Broken, Received, reject::Reject},
-    timer::Deadline,
+    timer::{Deadline, is_past},
 };
 
 /// Serves a connection until it ends. `early`: what was read while the protocol was found out.
@@ -46,11 +46,18 @@ pub(crate) async fn serve(io: TcpStream, early: BytesMut, client: Rc<Client>) {
         };
         match keep {
             Keep::Open => {}
-            Keep::Linger => return conn::linger(&conn).await,
-            Keep::Close => return,
+            Keep::Linger => {
+                conn::linger(&conn).await;
+                break;
+            }
+            Keep::Close => break,
         }
     }
+    conn.borrow_mut().close();
 }
+
+/// How long the rest of a head may take once the process drains.
+const HEAD_IN_DRAIN: Duration = Duration::from_secs(1);
 
 /// What becomes of the connection after a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,11 +83,13 @@ async fn next_head(
     }
     deadline.set(live.read_header_timeout);
     let mut scan = HeadScan::default();
+    let mut draining = pin!(client.worker.stage.reached(Stage::Draining));
+    let mut hurried = false;
     poll_fn(|cx| {
         let conn = &mut *conn.borrow_mut();
         loop {
             // An empty line before a request is left over by some clients (RFC 9112 section 2.2).
-            if conn.buf.starts_with(b"\r\n") {
+            while conn.buf.starts_with(b"\r\n") {
                 let _ = conn.buf.split_to(2);
                 scan = HeadScan::default();
             }
@@ -92,10 +101,17 @@ async fn next_head(
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
-            match poll_fill(&mut conn.io, &mut conn.buf, cx) {
+            match conn.poll_fill(cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
                 Poll::Ready(Ok(_)) => {}
-                Poll::Pending => return deadline.poll(cx).map(|()| None),
+                Poll::Pending => {
+                    // Half a request does not hold a drain up.
+                    if !hurried && draining.as_mut().poll(cx).is_ready() {
+                        hurried = true;
+                        deadline.set(Some(HEAD_IN_DRAIN));
+                    }
+                    return deadline.poll(cx).map(|()| None);
+                }
             }
         }
     })
@@ -107,15 +123,20 @@ async fn idle(conn: &RefCell<Conn>, client: &Client, deadline: &mut Deadline) ->
     // Memory of a busy moment is not kept through an idle one.
     conn.borrow_mut().buf = BytesMut::new();
     let mut draining = pin!(client.worker.stage.reached(Stage::Draining));
+    let mut drains = false;
     poll_fn(|cx| {
         let conn = &mut *conn.borrow_mut();
-        match poll_fill(&mut conn.io, &mut conn.buf, cx) {
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(None),
-            Poll::Ready(Ok(_)) => Poll::Ready(Some(())),
-            // In this order: a request that has arrived by the time of the drain is still answered.
-            Poll::Pending if draining.as_mut().poll(cx).is_ready() => Poll::Ready(None),
-            Poll::Pending => deadline.poll(cx).map(|()| None),
+        match conn.poll_fill(cx) {
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+            Poll::Ready(Ok(_)) => return Poll::Ready(Some(())),
+            Poll::Pending => {}
         }
+        drains = drains || draining.as_mut().poll(cx).is_ready();
+        // A request that has arrived by the time of the drain is still answered.
+        if drains && !conn.has_unseen_bytes() {
+            return Poll::Ready(None);
+        }
+        deadline.poll(cx).map(|()| None)
     })
     .await
 }
@@ -169,7 +190,7 @@ struct Told {
 
 /// Sends an answer and puts the connection in order for the next request.
 async fn send(conn: &Rc<RefCell<Conn>>, client: &Client, answer: Answer, told: Told, deadline: &mut Deadline) -> Keep {
-    let Answer { status, headers, body, mut record } = answer;
+    let Answer { status, headers, body, mut record, until } = answer;
     let framing = answer_framing(status, &body, told);
     let unread = !conn.borrow().decoder.is_done();
     // A client that still waits for `100 Continue` may or may not send its body now: nobody can tell.
@@ -187,13 +208,18 @@ async fn send(conn: &Rc<RefCell<Conn>>, client: &Client, answer: Answer, told: T
     response_head(&mut head, status, &headers, framing, persistence, told.to_head);
     drop(headers);
     let mut sender = Sender::new(head, body, framing);
-    let sent = drive(conn, client, &mut sender, deadline).await;
+    let sent = drive(conn, client, &mut sender, deadline, until).await;
     record.sent(sender.body_bytes());
     if let Err(why) = sent {
-        record.broke(why);
+        // Where the end of the connection is the end of the answer, only a reset says that it is not whole.
+        if framing == Framing::UntilClose {
+            conn.borrow_mut().reset_on_close();
+        }
+        record.broke(&why);
         return Keep::Close;
     }
     drop((sender, record));
+    conn.borrow_mut().revoke_body();
     if !keep_alive {
         return Keep::Linger;
     }
@@ -226,11 +252,12 @@ async fn drive(
     client: &Client,
     sender: &mut Sender,
     deadline: &mut Deadline,
+    until: Option<Instant>,
 ) -> Result<(), Broken> {
     let patience = client.worker.shared.live().write_timeout;
     let mut written = u64::MAX;
     poll_fn(|cx| {
-        // The body may be a request's body that is on its way back: it borrows the connection by itself, so the
+        // The answer may carry the rest of the request's body along, which borrows the connection by itself: the
         // socket is only lent to the sender between its polls of the body.
         match poll_sender(conn, sender, cx) {
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
@@ -243,8 +270,9 @@ async fn drive(
                 if sender.written() != written {
                     written = sender.written();
                     deadline.set(patience);
+                    deadline.limit(until);
                 }
-                deadline.poll(cx).map(|()| Err(Broken::Stalled))
+                deadline.poll(cx).map(|()| Err(if is_past(until) { Broken::OutOfTime } else { Broken::Stalled }))
             }
             WaitsFor::Body => {
                 written = u64::MAX;
@@ -258,7 +286,7 @@ async fn drive(
 fn poll_sender(conn: &RefCell<Conn>, sender: &mut Sender, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
     loop {
         ready!(sender.poll_body(cx))?;
-        if ready!(sender.poll_socket(cx, &mut conn.borrow_mut().io))? {
+        if ready!(sender.poll_socket(cx, conn.borrow_mut().io()?))? {
             return Poll::Ready(Ok(()));
         }
     }

@@ -5,27 +5,40 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
 use super::Framing;
 
-/// Writes a request line and headers. `target` is what stands between method and version.
+/// The first two lines of a request: Host follows at once (RFC 9110 section 7.2).
+#[derive(Debug)]
+pub(crate) struct RequestLine<'a> {
+    pub(crate) method: &'a Method,
+    /// What stands between method and version, in parts.
+    pub(crate) target: [&'a str; 4],
+    pub(crate) host: &'a [u8],
+}
+
+/// Writes a request's head. `expect`: the body waits for `100 Continue`.
 pub(crate) fn request_head(
     out: &mut BytesMut,
-    method: &Method,
-    target: [&str; 4],
+    line: &RequestLine<'_>,
     headers: &HeaderMap,
     framing: Framing,
+    expect: bool,
 ) {
     out.reserve(256 + headers.len() * 48);
-    out.put_slice(method.as_str().as_bytes());
+    out.put_slice(line.method.as_str().as_bytes());
     out.put_u8(b' ');
-    for part in target {
+    for part in line.target {
         out.put_slice(part.as_bytes());
     }
     out.put_slice(b" HTTP/1.1\r\n");
+    write_line(out, &header::HOST, line.host);
+    if expect {
+        out.put_slice(b"Expect: 100-continue\r\n");
+    }
     write_headers(out, headers, false);
     match framing {
         Framing::Length(n) => write_length(out, n),
         Framing::Chunked => out.put_slice(b"Transfer-Encoding: chunked\r\n"),
         // A method that usually carries a body says that it has none, or some servers wait for one.
-        Framing::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => write_length(out, 0),
+        Framing::None if matches!(*line.method, Method::POST | Method::PUT | Method::PATCH) => write_length(out, 0),
         Framing::None | Framing::UntilClose => {}
     }
     out.put_slice(b"\r\n");
@@ -135,7 +148,11 @@ mod tests {
         response_head(&mut out, StatusCode::OK, &headers, Framing::None, Persistence::Implied, true);
         assert_eq!(text(&out), "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nX-Ratelimit-Limit: 5\r\n\r\n");
         out.clear();
-        request_head(&mut out, &Method::POST, ["", "/a", "?", "b"], &headers, Framing::None);
-        assert_eq!(text(&out), "POST /a?b HTTP/1.1\r\nX-Ratelimit-Limit: 5\r\nContent-Length: 0\r\n\r\n");
+        let line = RequestLine { method: &Method::POST, target: ["", "/a", "?", "b"], host: b"h" };
+        request_head(&mut out, &line, &headers, Framing::None, true);
+        assert_eq!(
+            text(&out),
+            "POST /a?b HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nX-Ratelimit-Limit: 5\r\nContent-Length: 0\r\n\r\n"
+        );
     }
 }

@@ -9,10 +9,15 @@ use tokio::{
 };
 
 use super::{client::Client, h2, sniff};
-use crate::{h1, worker::Worker};
+use crate::{admission::ConnectionSlot, h1, worker::Worker};
 
 /// A socket that a busier worker hands over before it reads from it.
-pub(crate) type Handed = (std::net::TcpStream, SocketAddr);
+pub(crate) struct Handed {
+    pub(crate) socket: std::net::TcpStream,
+    pub(crate) peer: SocketAddr,
+    /// Already the new worker's, so that a burst is not handed whole to whoever was idle before it.
+    pub(crate) slot: ConnectionSlot,
+}
 
 /// How long to hold off when the process is out of descriptors: accepting again at once would spin.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
@@ -22,10 +27,7 @@ pub(crate) async fn accept(worker: &Rc<Worker>, listener: TcpListener, mut hande
     loop {
         tokio::select! {
             biased;
-            Some((socket, peer)) = handed.recv() => match adopt(socket) {
-                Ok(socket) => admit(worker, socket, peer),
-                Err(error) => tracing::debug!(%error, "a handed over connection was lost"),
-            },
+            Some(handed) = handed.recv() => adopt(worker, handed),
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => place(worker, socket, peer),
                 Err(error) => back_off(&error).await,
@@ -34,46 +36,54 @@ pub(crate) async fn accept(worker: &Rc<Worker>, listener: TcpListener, mut hande
         }
     }
     // Connections in the backlog were completed by the kernel: closing now would reset clients that did nothing wrong.
-    let waker = std::task::Waker::noop();
-    let mut cx = std::task::Context::from_waker(waker);
-    while let std::task::Poll::Ready(Ok((socket, peer))) = listener.poll_accept(&mut cx) {
-        admit(worker, socket, peer);
-    }
-    while let Ok((socket, peer)) = handed.try_recv() {
-        if let Ok(socket) = adopt(socket) {
-            admit(worker, socket, peer);
+    // The kernel is asked itself: the event loop may not have heard of all of them yet.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((socket, peer)) = listener.accept() {
+            if let Some(slot) = slot(worker, worker.index) {
+                adopt(worker, Handed { socket, peer, slot });
+            }
         }
+    }
+    while let Ok(handed) = handed.try_recv() {
+        adopt(worker, handed);
     }
 }
 
-fn adopt(socket: std::net::TcpStream) -> io::Result<TcpStream> {
-    socket.set_nonblocking(true)?;
-    TcpStream::from_std(socket)
+fn slot(worker: &Worker, of: usize) -> Option<ConnectionSlot> {
+    let slot = worker.shared.admission.connection(of, worker.shared.live().max_connections);
+    if slot.is_none() {
+        worker.shared.metrics.connections_rejected.inc();
+    }
+    slot
+}
+
+/// Takes over a socket that is not in this worker's event loop yet.
+fn adopt(worker: &Rc<Worker>, handed: Handed) {
+    let Handed { socket, peer, slot } = handed;
+    match socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)) {
+        Ok(socket) => admit(worker, socket, peer, slot),
+        Err(error) => tracing::debug!(%error, "a connection was lost on its way to its worker"),
+    }
 }
 
 /// Keeps the connection, or hands it to a worker that has clearly fewer: the kernel spreads by hash, and a few
 /// long-lived HTTP/2 connections would load one core and idle the rest.
 fn place(worker: &Rc<Worker>, socket: TcpStream, peer: SocketAddr) {
-    let Some(other) = worker.shared.admission.lighter_worker(worker.index) else {
-        return admit(worker, socket, peer);
-    };
-    let handed = socket.into_std().map(|socket| worker.shared.admission.hand_over(other, (socket, peer)));
-    match handed {
-        Ok(Ok(())) => {}
-        Ok(Err((socket, peer))) => {
-            if let Ok(socket) = TcpStream::from_std(socket) {
-                admit(worker, socket, peer);
+    let admission = &worker.shared.admission;
+    let other = admission.lighter_worker(worker.index);
+    let Some(slot) = slot(worker, other.unwrap_or(worker.index)) else { return };
+    let Some(other) = other else { return admit(worker, socket, peer, slot) };
+    match socket.into_std() {
+        Ok(socket) => {
+            if let Err(back) = admission.hand_over(other, Handed { socket, peer, slot }) {
+                adopt(worker, back);
             }
         }
         Err(error) => tracing::debug!(%error, "a connection could not be handed over"),
     }
 }
 
-fn admit(worker: &Rc<Worker>, socket: TcpStream, peer: SocketAddr) {
-    let Some(slot) = worker.shared.admission.connection(worker.index, worker.shared.live().max_connections) else {
-        worker.shared.metrics.connections_rejected.inc();
-        return;
-    };
+fn admit(worker: &Rc<Worker>, socket: TcpStream, peer: SocketAddr, slot: ConnectionSlot) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "a connection ended before it was served");
         return;

@@ -23,7 +23,7 @@ use super::{client::Client, pace::Pace, sniff::Rewound};
 use crate::{
     body::{Body, BodyError},
     request::{self, Answer, Broken, Received},
-    timer::Deadline,
+    timer::{Deadline, is_past},
 };
 
 /// Streams a client may have open at once.
@@ -215,16 +215,16 @@ async fn stream(client: Rc<Client>, request: Request<RecvStream>, mut respond: S
         })
         .await
     };
-    let Some(Answer { status, headers, body, mut record }) = answer else { return };
+    let Some(Answer { status, headers, body, mut record, until }) = answer else { return };
     let mut head = Response::new(());
     *head.status_mut() = status;
     *head.headers_mut() = headers;
     let nothing = body.size_hint().exact() == Some(0);
     let Ok(send) = respond.send_response(head, nothing) else {
-        return record.broke(Broken::Gone);
+        return record.broke(&Broken::Gone);
     };
-    if !nothing && let Err(why) = send_body(send, body, &client, |n| record.sent_more(n)).await {
-        record.broke(why);
+    if !nothing && let Err(why) = send_body(send, body, &client, until, |n| record.sent_more(n)).await {
+        record.broke(&why);
     }
 }
 
@@ -232,6 +232,7 @@ async fn send_body(
     mut send: SendStream<Bytes>,
     mut body: Body,
     client: &Client,
+    until: Option<Instant>,
     mut sent: impl FnMut(u64),
 ) -> Result<(), Broken> {
     let mut body = pin!(&mut body);
@@ -250,7 +251,8 @@ async fn send_body(
                 while !data.is_empty() {
                     send.reserve_capacity(data.len());
                     deadline.set(client.worker.shared.live().write_timeout);
-                    let room = poll_fn(|cx| room(&mut send, &mut deadline, cx)).await?;
+                    deadline.limit(until);
+                    let room = poll_fn(|cx| room(&mut send, &mut deadline, until, cx)).await?;
                     let piece = data.split_to(room.min(data.len()));
                     sent(piece.len() as u64);
                     send.send_data(piece, last && data.is_empty()).map_err(|_| Broken::Gone)?;
@@ -273,7 +275,12 @@ async fn send_body(
 }
 
 /// Waits until the client takes more.
-fn room(send: &mut SendStream<Bytes>, deadline: &mut Deadline, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+fn room(
+    send: &mut SendStream<Bytes>,
+    deadline: &mut Deadline,
+    until: Option<Instant>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize, Broken>> {
     if send.capacity() > 0 {
         return Poll::Ready(Ok(send.capacity()));
     }
@@ -290,7 +297,7 @@ fn room(send: &mut SendStream<Bytes>, deadline: &mut Deadline, cx: &mut Context<
     }
     ready!(deadline.poll(cx));
     send.send_reset(Reason::CANCEL);
-    Poll::Ready(Err(Broken::Stalled))
+    Poll::Ready(Err(if is_past(until) { Broken::OutOfTime } else { Broken::Stalled }))
 }
 
 /// A request body. Its window is given back as it is consumed, so a slow backend slows the client down.

@@ -96,7 +96,7 @@ impl Context {
             rate.put_on(&mut headers);
         }
         self.record.answered(status, &headers);
-        Answer { status, headers, body, record: self.record }
+        Answer { status, headers, body, record: self.record, until: self.deadline }
     }
 
     /// Turns a refusal into an answer.

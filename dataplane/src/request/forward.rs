@@ -46,6 +46,6 @@ pub(crate) async fn forward(
     client.worker.shared.metrics.backend_duration.observe(began.elapsed().as_secs_f64());
     let mut answer = result?;
     context.record.backend_protocol(answer.protocol);
-    headers::to_client(&mut answer.headers);
+    headers::to_client(answer.status, &mut answer.headers);
     Ok(Done { status: answer.status, headers: answer.headers, body: answer.body.until(context.deadline) })
 }

@@ -1,11 +1,10 @@
 //! Headers on their way to the backend and back.
 
-use edgequota_ops::resources::canonical_ip;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use ipnet::IpNet;
 
 use super::route::Target;
-use crate::{listen::client::Client, upstream::exchange::strip_hop_by_hop};
+use crate::listen::client::Client;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_FORWARDED_HOST: &str = "x-forwarded-host";
@@ -24,7 +23,7 @@ pub(crate) fn to_backend(headers: &mut HeaderMap, client: &Client, target: &Targ
     headers.remove(header::HOST);
     headers.remove(header::EXPECT);
     let live = client.worker.shared.live();
-    let peer = canonical_ip(client.peer.ip());
+    let peer = client.peer.ip();
     if distrusts(&live.trusted_proxies, peer) {
         headers.remove(X_FORWARDED_FOR);
         headers.remove(X_FORWARDED_HOST);
@@ -61,6 +60,35 @@ fn append_forwarded_for(headers: &mut HeaderMap, peer: &str) {
 }
 
 /// Turns the backend's headers into the client's.
-pub(crate) fn to_client(headers: &mut HeaderMap) {
+pub(crate) fn to_client(status: StatusCode, headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
+    // RFC 9110 section 8.6: an answer that cannot have a body describes none.
+    if status == StatusCode::NO_CONTENT {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+}
+
+/// Headers that concern one connection only (RFC 9110 section 7.6.1, and the ones that old software sends).
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::TE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Removes what must not pass, the headers that `Connection` names included. `TE: trailers` is put back by who may.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
 }

@@ -9,19 +9,13 @@ use smallvec::SmallVec;
 use super::{
     Received, context::Context, rate_headers::RateHeaders, reject::Reject, route, route::Routed, route::Target,
 };
-use crate::{listen::client::Client, worker::Current};
+use crate::listen::client::Client;
 
 /// What will be asked of the counters.
 pub(crate) type Asks = SmallVec<[Ask; 2]>;
 
 /// Finds out who is counted, limit by limit.
-pub(crate) fn asks(
-    client: &Client,
-    _current: &Current,
-    target: &Target,
-    received: &Received,
-    routed: &Routed,
-) -> Result<Asks, Reject> {
+pub(crate) fn asks(client: &Client, target: &Target, received: &Received, routed: &Routed) -> Result<Asks, Reject> {
     let live = client.worker.shared.live();
     let view = route::view(client, target, received, &live.trusted_proxies);
     let mut asks = Asks::new();

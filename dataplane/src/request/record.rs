@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     Broken, Received, context, limit,
-    reject::Row,
+    reject::{CLIENT_GONE, Row},
     route::{Routed, Target},
 };
 use crate::{
@@ -23,8 +23,6 @@ use crate::{
     worker::Current,
 };
 
-/// nginx's number for "the client went away before there was an answer".
-const CLIENT_GONE: u16 = 499;
 /// Longest client-given text in a log line.
 const MAX_TEXT: usize = 1024;
 
@@ -102,7 +100,7 @@ impl Record {
         self.policy_version = Some(Rc::clone(&current.version));
     }
 
-    pub(crate) fn target(&mut self, target: &Target, _received: &Received) {
+    pub(crate) fn target(&mut self, target: &Target) {
         self.path.clone_from(&target.path);
         self.host.clone_from(&target.host_header);
     }
@@ -167,7 +165,7 @@ impl Record {
     }
 
     /// The answer did not reach the client whole.
-    pub(crate) fn broke(&mut self, why: Broken) {
+    pub(crate) fn broke(&mut self, why: &Broken) {
         self.error = Some(why.to_string());
     }
 }

@@ -7,6 +7,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::{body::BodyError, upstream::UpstreamError};
 
+/// nginx's number for "the client went away before there was an answer".
+pub(crate) const CLIENT_GONE: u16 = 499;
+
 /// Why a request is refused. There is no other way to refuse one.
 #[derive(Debug, Clone)]
 pub(crate) enum Reject {
@@ -54,7 +57,9 @@ pub(crate) enum Reject {
     ClientSlow {
         why: String,
     },
-    /// The client broke its own request off; it will hardly read this.
+    /// The client went away while it sent its body: nobody reads this, but the log tells it.
+    ClientGone,
+    /// The request body is malformed.
     ClientBody {
         why: String,
     },
@@ -79,6 +84,7 @@ impl Reject {
         match self {
             Reject::BadRequest { why } => row(StatusCode::BAD_REQUEST, "bad_request", 3, why.clone()),
             Reject::ClientBody { why } => row(StatusCode::BAD_REQUEST, "bad_request", 3, why.clone()),
+            Reject::ClientGone => row(status(CLIENT_GONE, 400), "client_gone", 1, "the client went away".into()),
             Reject::ClientSlow { why } => row(StatusCode::REQUEST_TIMEOUT, "request_timeout", 4, why.clone()),
             Reject::HeadersTooLarge { why } => {
                 row(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", 8, why.clone())
@@ -148,6 +154,7 @@ impl From<UpstreamError> for Reject {
             }
             UpstreamError::Client(BodyError::TooLarge { most }) => Reject::BodyTooLarge { most },
             UpstreamError::Client(BodyError::RequestTimeout) => Reject::RequestTimeout,
+            UpstreamError::Client(BodyError::ClientGone) => Reject::ClientGone,
             UpstreamError::Client(BodyError::ClientSlow) => Reject::ClientSlow { why },
             UpstreamError::Client(_) => Reject::ClientBody { why },
         }

@@ -4,12 +4,12 @@ use std::{rc::Rc, sync::Arc};
 
 use bytes::BytesMut;
 use edgequota_policy::{Backend, backend::BackendProtocol};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
 
 use super::{
     Pool, UpstreamError,
     h1::{self, Patience, upload_framing},
-    h2, probe,
+    h2, is_idempotent, probe,
 };
 use crate::{
     body::Body,
@@ -44,18 +44,72 @@ pub(crate) struct Incoming {
     pub(crate) protocol: &'static str,
 }
 
-/// Sends and waits for the head of the answer.
-pub(crate) async fn exchange(pool: &Rc<Pool>, request: Outgoing) -> Result<Incoming, UpstreamError> {
-    if uses_h2(pool, &request).await? { over_h2(pool, request).await } else { over_h1(pool, request).await }
+/// A try that brought no answer.
+struct Failed {
+    error: UpstreamError,
+    /// The backend had certainly, or very likely, not begun on it: the connection was an old one, or it was refused.
+    may_repeat: bool,
 }
 
-async fn uses_h2(pool: &Pool, request: &Outgoing) -> Result<bool, UpstreamError> {
+impl From<UpstreamError> for Failed {
+    fn from(error: UpstreamError) -> Failed {
+        Failed { error, may_repeat: false }
+    }
+}
+
+/// Which protocol a request goes out with.
+enum Speaks {
+    H1,
+    H2,
+    /// A probe found HTTP/2 a while ago.
+    H2AsBelieved,
+}
+
+/// Sends and waits for the head of the answer.
+pub(crate) async fn exchange(pool: &Rc<Pool>, request: Outgoing) -> Result<Incoming, UpstreamError> {
+    match speaks(pool, &request).await? {
+        Speaks::H1 => over_h1(pool, request).await,
+        Speaks::H2 => over_h2(pool, request).await,
+        Speaks::H2AsBelieved => {
+            let again = request.copy();
+            let result = over_h2(pool, request).await;
+            if !matches!(result, Err(UpstreamError::Unavailable { .. })) {
+                return result;
+            }
+            // Perhaps another server stands at that address by now.
+            pool.belief.withdraw();
+            match again {
+                Some(again) if !probe::speaks_h2(pool).await? => over_h1(pool, again).await,
+                _ => result,
+            }
+        }
+    }
+}
+
+async fn speaks(pool: &Rc<Pool>, request: &Outgoing) -> Result<Speaks, UpstreamError> {
     match pool.backend.protocol {
-        BackendProtocol::H1 => Ok(false),
-        BackendProtocol::H2 | BackendProtocol::H3 => Ok(true),
-        BackendProtocol::Auto if request.is_grpc => Ok(true),
-        BackendProtocol::Auto if request.from_h2 => probe::speaks_h2(pool).await,
-        BackendProtocol::Auto => Ok(false),
+        BackendProtocol::H1 => Ok(Speaks::H1),
+        BackendProtocol::H2 | BackendProtocol::H3 => Ok(Speaks::H2),
+        BackendProtocol::Auto if request.is_grpc => Ok(Speaks::H2),
+        BackendProtocol::Auto if request.from_h2 && probe::speaks_h2(pool).await? => Ok(Speaks::H2AsBelieved),
+        BackendProtocol::Auto => Ok(Speaks::H1),
+    }
+}
+
+impl Outgoing {
+    /// The same request once more; `None` when it must not be sent twice.
+    fn copy(&self) -> Option<Outgoing> {
+        (self.body.is_empty() && is_idempotent(&self.method)).then(|| Outgoing {
+            method: self.method.clone(),
+            path: self.path.clone(),
+            query: self.query.clone(),
+            host: self.host.clone(),
+            headers: self.headers.clone(),
+            body: Body::default(),
+            expect_continue: false,
+            from_h2: self.from_h2,
+            is_grpc: self.is_grpc,
+        })
     }
 }
 
@@ -65,33 +119,30 @@ async fn over_h1(pool: &Rc<Pool>, request: Outgoing) -> Result<Incoming, Upstrea
     let backend = &pool.backend;
     let framing = upload_framing(&body);
     let mut head = BytesMut::new();
-    // Host goes first (RFC 9110 section 7.2).
-    let mut lines = HeaderMap::with_capacity(headers.len() + 1);
-    if let Some(host) = host {
-        lines.insert(header::HOST, host);
-    }
-    lines.extend(headers);
-    if expect_continue {
-        lines.insert(header::EXPECT, HeaderValue::from_static("100-continue"));
-    }
-    write::request_head(&mut head, &method, ["", &backend.path_prefix, &path, &query], &lines, framing);
-    drop(lines);
+    let own_host;
+    let host = match &host {
+        Some(host) => host.as_bytes(),
+        None => {
+            own_host = authority(backend);
+            own_host.as_bytes()
+        }
+    };
+    let line = write::RequestLine { method: &method, target: ["", &backend.path_prefix, &path, &query], host };
+    write::request_head(&mut head, &line, &headers, framing, expect_continue);
+    drop(headers);
     let patience = Patience { answer: backend.timeout, proceed: backend.expect_continue_timeout };
-    let may_repeat = body.is_empty() && is_idempotent(&method);
-    let again = may_repeat.then(|| head.clone());
+    let again = (body.is_empty() && is_idempotent(&method)).then(|| head.clone());
     let first = attempt(pool, Sender::new(head, body, framing), expect_continue, &method, patience, false).await;
     let answered = match (first, again) {
-        (Err((true, _)), Some(head)) => {
+        (Err(Failed { may_repeat: true, .. }), Some(head)) => {
             attempt(pool, Sender::new(head, Body::default(), framing), false, &method, patience, true).await
         }
         (first, _) => first,
     };
-    let (head, body) = answered.map_err(|(_, error)| error)?.into_parts(Rc::clone(pool));
+    let (head, body) = answered.map_err(|failed| failed.error)?.into_parts(Rc::clone(pool));
     Ok(Incoming { status: head.status, headers: head.headers, body: Body::answer_h1(body), protocol: "h1" })
 }
 
-/// One try. The flag of a failure says that the connection was an old one on which nothing came back: the backend may
-/// just have closed it.
 async fn attempt(
     pool: &Rc<Pool>,
     sender: Sender,
@@ -99,21 +150,19 @@ async fn attempt(
     method: &Method,
     patience: Patience,
     fresh: bool,
-) -> Result<h1::Answered, (bool, UpstreamError)> {
-    let conn = pool.take_h1(fresh).await.map_err(|error| (false, error))?;
+) -> Result<h1::Answered, Failed> {
+    let conn = pool.take_h1(fresh).await?;
     let reused = conn.reused;
     // Without a time to wait the body goes at once.
     let sender = if hold && patience.proceed.is_some() { sender.hold() } else { sender };
     h1::exchange(conn, sender, method, patience).await.map_err(|failure| match failure {
-        h1::Failure::Broke { why, silent } => (reused && silent, unavailable(&pool.backend, why)),
-        h1::Failure::Malformed(why) => (false, unavailable(&pool.backend, format!("its answer is malformed: {why}"))),
-        h1::Failure::TimedOut => (false, timed_out(&pool.backend)),
-        h1::Failure::Client(error) => (false, UpstreamError::Client(error)),
+        h1::Failure::Broke { why, silent } => {
+            Failed { error: unavailable(&pool.backend, why), may_repeat: reused && silent }
+        }
+        h1::Failure::Malformed(why) => unavailable(&pool.backend, format!("its answer is malformed: {why}")).into(),
+        h1::Failure::TimedOut => timed_out(&pool.backend).into(),
+        h1::Failure::Client(error) => UpstreamError::Client(error).into(),
     })
-}
-
-fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
 }
 
 /// HTTP/2 splits cookies for its compression; HTTP/1 allows one line only (RFC 9113 section 8.2.3).
@@ -138,12 +187,12 @@ async fn over_h2(pool: &Rc<Pool>, request: Outgoing) -> Result<Incoming, Upstrea
     let again = body.is_empty().then(|| (method.clone(), uri.clone(), headers.clone()));
     let first = attempt_h2(pool, build(method, uri, headers, body), false).await;
     let answer = match (first, again) {
-        (Err((true, _)), Some((method, uri, headers))) => {
+        (Err(Failed { may_repeat: true, .. }), Some((method, uri, headers))) => {
             attempt_h2(pool, build(method, uri, headers, Body::default()), true).await
         }
         (first, _) => first,
     };
-    let (head, body) = answer.map_err(|(_, error)| error)?.into_parts();
+    let (head, body) = answer.map_err(|failed| failed.error)?.into_parts();
     Ok(Incoming { status: head.status, headers: head.headers, body: Body::answer_h2(body), protocol: "h2" })
 }
 
@@ -151,12 +200,12 @@ async fn attempt_h2(
     pool: &Rc<Pool>,
     request: Request<Body>,
     fresh: bool,
-) -> Result<http::Response<h2::AnswerH2>, (bool, UpstreamError)> {
-    let conn = pool.take_h2(fresh).await.map_err(|error| (false, error))?;
+) -> Result<http::Response<h2::AnswerH2>, Failed> {
+    let conn = pool.take_h2(fresh).await?;
     conn.exchange(request, pool.backend.timeout).await.map_err(|failure| match failure {
-        h2::Failure::Broke { why, retry } => (retry, unavailable(&pool.backend, why)),
-        h2::Failure::TimedOut => (false, timed_out(&pool.backend)),
-        h2::Failure::Client(error) => (false, UpstreamError::Client(error)),
+        h2::Failure::Broke { why, retry } => Failed { error: unavailable(&pool.backend, why), may_repeat: retry },
+        h2::Failure::TimedOut => timed_out(&pool.backend).into(),
+        h2::Failure::Client(error) => UpstreamError::Client(error).into(),
     })
 }
 
@@ -172,7 +221,7 @@ fn build(method: Method, uri: Uri, headers: HeaderMap, body: Body) -> Request<Bo
 fn h2_uri(backend: &Backend, path: &str, query: &str, host: Option<&HeaderValue>) -> Option<Uri> {
     let authority = match host.and_then(|h| h.to_str().ok()) {
         Some(host) => host.to_owned(),
-        None => format!("{}:{}", backend.host, backend.port),
+        None => authority(backend),
     };
     Uri::builder()
         .scheme("http")
@@ -182,35 +231,19 @@ fn h2_uri(backend: &Backend, path: &str, query: &str, host: Option<&HeaderValue>
         .ok()
 }
 
+/// Host and port, as a request names them.
+fn authority(backend: &Backend) -> String {
+    if backend.host.contains(':') {
+        format!("[{}]:{}", backend.host, backend.port)
+    } else {
+        format!("{}:{}", backend.host, backend.port)
+    }
+}
+
 fn unavailable(backend: &Backend, why: String) -> UpstreamError {
     UpstreamError::Unavailable { backend: backend.name.to_string(), why }
 }
 
 fn timed_out(backend: &Backend) -> UpstreamError {
     UpstreamError::TimedOut { backend: backend.name.to_string(), why: "no answer within backend.timeout" }
-}
-
-/// Headers that concern one connection only (RFC 9110 section 7.6.1, and the ones that old software sends).
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::TE,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
-
-/// Removes what must not pass, the headers that `Connection` names included. `TE: trailers` is put back by who may.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
 }

@@ -284,10 +284,13 @@ impl AnswerBody {
             match upload.poll(cx, &mut conn.io) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => self.upload = None,
-                Poll::Ready(Err(_)) => {
+                // The backend has stopped reading: its answer is what counts.
+                Poll::Ready(Err(SendError::Io(_))) => {
                     self.upload = None;
                     self.reusable = false;
                 }
+                // The request is broken, and the backend may wait for the rest of it for ever.
+                Poll::Ready(Err(error)) => return self.fail(error.to_string()),
             }
         }
         let frame = loop {

@@ -18,7 +18,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{UpstreamError, pool::Permit};
+use super::{UpstreamError, is_idempotent, pool::Permit};
 use crate::{
     body::{Body, BodyError},
     timer::Deadline,
@@ -42,6 +42,8 @@ pub(crate) struct H2Conn {
     pub(super) address: SocketAddr,
     pub(super) born: Instant,
     streams: Rc<Streams>,
+    /// An answer came on it: it worked once, and may have been closed since.
+    served: Cell<bool>,
     _permit: Permit,
 }
 
@@ -93,7 +95,7 @@ impl H2Conn {
         });
         let now = Instant::now();
         let streams = Rc::new(Streams { open: Cell::new(0), idle_since: Cell::new(now) });
-        Ok(H2Conn { send, address, born: now, streams, _permit: permit })
+        Ok(H2Conn { send, address, born: now, streams, served: Cell::new(false), _permit: permit })
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -121,6 +123,7 @@ impl H2Conn {
         let stream = Stream::open(self);
         let progress = Rc::new(Progress::default());
         let empty = request.body().is_empty();
+        let may_repeat = empty && self.served.get() && is_idempotent(request.method());
         let (parts, body) = request.into_parts();
         progress.done.set(empty);
         let request = Request::from_parts(parts, Upload { body, progress: Rc::clone(&progress) });
@@ -148,6 +151,7 @@ impl H2Conn {
             None => Err(Failure::TimedOut),
             Some(Ok(answer)) => {
                 progress.exempt.set(true);
+                self.served.set(true);
                 Ok(answer.map(|body| AnswerH2 { body, _stream: stream }))
             }
             Some(Err(mut error)) => {
@@ -155,10 +159,9 @@ impl H2Conn {
                     return Err(Failure::Client(client));
                 }
                 let unsent = error.take_message().is_some_and(|request| request.into_body().body.is_empty());
-                Err(Failure::Broke {
-                    why: describe(error.error()),
-                    retry: empty && (unsent || was_refused(error.error())),
-                })
+                let retry = empty && (unsent || was_refused(error.error()));
+                let lost = may_repeat && !was_reset(error.error());
+                Err(Failure::Broke { why: describe(error.error()), retry: retry || lost })
             }
         }
     }
@@ -190,6 +193,12 @@ fn was_refused(error: &hyper::Error) -> bool {
         e.reason() == Some(h2::Reason::REFUSED_STREAM)
             || (e.is_go_away() && e.is_remote() && e.reason() == Some(h2::Reason::NO_ERROR))
     })
+}
+
+/// The backend ended this stream by itself: it has seen the request.
+fn was_reset(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<h2::Error>());
+    source.is_some_and(h2::Error::is_reset)
 }
 
 /// Counts one stream.

@@ -3,7 +3,6 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    net::SocketAddr,
     rc::Rc,
     sync::{
         Arc, Mutex, Weak,
@@ -23,7 +22,9 @@ use super::{
     connect::connect,
     h1::H1Conn,
     h2::H2Conn,
+    probe::Belief,
     resolve::{Addresses, Resolver},
+    single_flight::{Part, SingleFlight},
 };
 
 /// `max_conns` of every backend that has one, counted over the whole process.
@@ -106,8 +107,8 @@ pub(crate) struct Pool {
     /// Requests of this worker that wait for a connection under `max_conns`.
     waiting_here: Cell<usize>,
     returned: Notify,
-    /// What a probe found out about an address, and when.
-    pub(super) speaks_h2: RefCell<HashMap<SocketAddr, (bool, Instant)>>,
+    dialing: SingleFlight<UpstreamError>,
+    pub(super) belief: Belief,
 }
 
 /// Room for one connection under `max_conns`; given back with the connection.
@@ -126,20 +127,25 @@ impl Pool {
             addresses: RefCell::default(),
             waiting_here: Cell::new(0),
             returned: Notify::new(),
-            speaks_h2: RefCell::default(),
+            dialing: SingleFlight::new(),
+            belief: Belief::new(),
         }
     }
 
     /// The backend's addresses. Connections to an address that is gone are not used again.
     pub(crate) async fn resolve(&self) -> Result<Addresses, String> {
         let found = self.resolver.resolve(&self.backend.host, self.backend.port, self.backend.dns_refresh).await?;
+        self.keep_to(&found);
+        Ok(found)
+    }
+
+    fn keep_to(&self, found: &Addresses) {
         let mut known = self.addresses.borrow_mut();
-        if !known.as_ref().is_some_and(|known| Arc::ptr_eq(known, &found)) {
+        if !known.as_ref().is_some_and(|known| Arc::ptr_eq(known, found)) {
             self.idle.borrow_mut().retain(|conn| found.contains(&conn.address));
             self.shared.borrow_mut().retain(|conn| found.contains(&conn.address));
-            *known = Some(Arc::clone(&found));
+            *known = Some(Arc::clone(found));
         }
-        Ok(found)
     }
 
     /// Whose turn it is among the addresses.
@@ -214,29 +220,58 @@ impl Pool {
         }
     }
 
-    /// An HTTP/2 connection with room for one more stream, else a new one.
+    /// An HTTP/2 connection with room for one more stream (unless `fresh`), else a new one. One is opened at a time:
+    /// those who come meanwhile share it.
     pub(crate) async fn take_h2(&self, fresh: bool) -> Result<Rc<H2Conn>, UpstreamError> {
-        if !fresh && let Some(conn) = self.shared_with_room() {
-            return Ok(conn);
+        let since = fresh.then(Instant::now);
+        loop {
+            if let Some(conn) = self.shared(since, H2Conn::has_room) {
+                return Ok(conn);
+            }
+            let work = match self.dialing.join().await {
+                Part::Work(work) => work,
+                Part::Ended(Ok(())) => continue,
+                Part::Ended(Err(error)) => return Err(error),
+            };
+            match self.open_h2().await {
+                Ok(Some(conn)) => return Ok(conn),
+                Ok(None) => {}
+                Err(error) => {
+                    work.fail(error.clone());
+                    return Err(error);
+                }
+            }
         }
-        let permit = match self.permit().await? {
-            Turn::Connect(permit) => permit,
-            Turn::Look => None,
-        };
+    }
+
+    /// `None`: look again, a connection came back.
+    async fn open_h2(&self) -> Result<Option<Rc<H2Conn>>, UpstreamError> {
+        // Under a cap that is reached, a full connection with a queue is better than none.
+        if self.cap.as_ref().is_some_and(|cap| cap.permits.available_permits() == 0)
+            && let Some(conn) = self.shared(None, |_| true)
+        {
+            return Ok(Some(conn));
+        }
+        let Turn::Connect(permit) = self.permit().await? else { return Ok(None) };
         let (io, address) = connect(self).await?;
         let conn = Rc::new(H2Conn::open(io, address, &self.backend, permit).await?);
         self.shared.borrow_mut().push(Rc::clone(&conn));
-        Ok(conn)
+        Ok(Some(conn))
     }
 
-    fn shared_with_room(&self) -> Option<Rc<H2Conn>> {
+    /// The open connection with the fewest streams.
+    fn shared(&self, since: Option<Instant>, fits: impl Fn(&H2Conn) -> bool) -> Option<Rc<H2Conn>> {
         let mut shared = self.shared.borrow_mut();
         shared.retain(|conn| conn.is_open() && !self.is_old(conn.born));
-        shared.iter().filter(|conn| conn.has_room()).min_by_key(|conn| conn.streams()).cloned()
+        let fit = shared.iter().filter(|conn| fits(conn) && since.is_none_or(|since| conn.born >= since));
+        fit.min_by_key(|conn| conn.streams()).cloned()
     }
 
     /// Closes idle connections whose time is over, and gives idle ones up when another worker waits for room.
     pub(crate) fn sweep(&self) {
+        if let Some(found) = self.resolver.known(&self.backend.host, self.backend.port) {
+            self.keep_to(&found);
+        }
         let wanted = self.cap.as_ref().is_some_and(|cap| cap.waiting.load(Ordering::Relaxed) > 0);
         let too_long = |since: Instant, limit: Option<Duration>| limit.is_some_and(|limit| since.elapsed() >= limit);
         self.idle.borrow_mut().retain_mut(|conn| {

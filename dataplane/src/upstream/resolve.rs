@@ -2,8 +2,11 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
+    net::SocketAddr,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,8 +23,10 @@ pub(crate) type Addresses = Arc<[SocketAddr]>;
 
 /// Names that are kept at once; beyond, the least recently asked is forgotten.
 const MAX_NAMES: usize = 10_000;
-/// A name that nobody asked for this long is no longer refreshed.
-const FORGET_AFTER: Duration = Duration::from_secs(600);
+/// A name that nobody asked for this many seconds is no longer refreshed. Pools ask every second.
+const FORGET_AFTER: u64 = 600;
+/// How exactly that is known, in seconds.
+const TOUCH_EVERY: u64 = 30;
 /// One look-up may take this long.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 /// Questions in the queue before a caller has to wait.
@@ -30,7 +35,7 @@ const QUEUE: usize = 1024;
 /// A handle that workers ask. Known names are read without a lock.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolver {
-    known: Arc<ArcSwap<HashMap<Name, Addresses>>>,
+    known: Arc<ArcSwap<HashMap<Name, Known>>>,
     ask: mpsc::Sender<Question>,
 }
 
@@ -52,29 +57,58 @@ impl Resolver {
 
     /// The addresses of `host`. Literal addresses are their own answer.
     pub(crate) async fn resolve(&self, host: &Arc<str>, port: u16, refresh: Duration) -> Result<Addresses, String> {
-        if let Ok(ip) = host.parse::<IpAddr>() {
-            return Ok(Arc::from([SocketAddr::new(ip, port)]));
+        if let Some(known) = self.known(host, port) {
+            return Ok(known);
         }
         let name = (Arc::clone(host), port);
-        if let Some(addresses) = self.known.load().get(&name) {
-            return Ok(Arc::clone(addresses));
-        }
         let (answer, answered) = oneshot::channel();
         self.ask.send(Question { name, refresh, answer }).await.map_err(|_| "the resolver has ended".to_owned())?;
         answered.await.map_err(|_| "the resolver has ended".to_owned())?
+    }
+
+    /// The last answer for `host`, which is good until a new one comes. Asking keeps the name from being forgotten.
+    pub(crate) fn known(&self, host: &Arc<str>, port: u16) -> Option<Addresses> {
+        let name = (Arc::clone(host), port);
+        let known = self.known.load();
+        let known = known.get(&name)?;
+        known.touch();
+        Some(Arc::clone(&known.addresses))
+    }
+}
+
+/// What is known of a name.
+#[derive(Debug)]
+struct Known {
+    addresses: Addresses,
+    /// Seconds since the process's first look-up.
+    asked: Arc<AtomicU64>,
+}
+
+impl Known {
+    fn now() -> u64 {
+        static EPOCH: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+        EPOCH.elapsed().as_secs()
+    }
+
+    /// Written rarely: many workers read this line.
+    fn touch(&self) {
+        let now = Known::now();
+        if now.saturating_sub(self.asked.load(Ordering::Relaxed)) >= TOUCH_EVERY {
+            self.asked.store(now, Ordering::Relaxed);
+        }
     }
 }
 
 struct Entry {
     refresh: Duration,
     due: Instant,
-    asked: Instant,
+    asked: Arc<AtomicU64>,
     busy: bool,
     waiting: Vec<oneshot::Sender<Result<Addresses, String>>>,
 }
 
 struct Book {
-    known: Arc<ArcSwap<HashMap<Name, Addresses>>>,
+    known: Arc<ArcSwap<HashMap<Name, Known>>>,
     names: HashMap<Name, Entry>,
 }
 
@@ -98,8 +132,8 @@ impl Book {
     }
 
     fn note(&mut self, question: Question, found: &mpsc::Sender<Found>) {
-        if let Some(addresses) = self.known.load().get(&question.name) {
-            let _ = question.answer.send(Ok(Arc::clone(addresses)));
+        if let Some(known) = self.known.load().get(&question.name) {
+            let _ = question.answer.send(Ok(Arc::clone(&known.addresses)));
             return;
         }
         self.make_room();
@@ -107,11 +141,11 @@ impl Book {
         let entry = self.names.entry(question.name.clone()).or_insert_with(|| Entry {
             refresh: question.refresh.max(Duration::from_millis(500)),
             due: now,
-            asked: now,
+            asked: Arc::default(),
             busy: false,
             waiting: Vec::new(),
         });
-        entry.asked = now;
+        entry.asked.store(Known::now(), Ordering::Relaxed);
         entry.waiting.push(question.answer);
         if !entry.busy {
             entry.busy = true;
@@ -123,7 +157,9 @@ impl Book {
         if self.names.len() < MAX_NAMES {
             return;
         }
-        if let Some(oldest) = self.names.iter().min_by_key(|(_, entry)| entry.asked).map(|(name, _)| name.clone()) {
+        if let Some(oldest) =
+            self.names.iter().min_by_key(|(_, entry)| entry.asked.load(Ordering::Relaxed)).map(|(name, _)| name.clone())
+        {
             self.forget(&oldest);
         }
     }
@@ -136,8 +172,13 @@ impl Book {
     }
 
     /// Readers see either the old book or the new one; changes are rare, so the copy does not matter.
-    fn publish(&self, change: impl FnOnce(&mut HashMap<Name, Addresses>)) {
-        let mut next = HashMap::clone(&self.known.load());
+    fn publish(&self, change: impl FnOnce(&mut HashMap<Name, Known>)) {
+        let known = self.known.load();
+        let copy = |(name, known): (&Name, &Known)| {
+            let known = Known { addresses: Arc::clone(&known.addresses), asked: Arc::clone(&known.asked) };
+            (name.clone(), known)
+        };
+        let mut next = known.iter().map(copy).collect();
         change(&mut next);
         self.known.store(Arc::new(next));
     }
@@ -147,13 +188,14 @@ impl Book {
         entry.busy = false;
         entry.due = Instant::now() + entry.refresh;
         let waiting = std::mem::take(&mut entry.waiting);
-        let known = self.known.load().get(&name).cloned();
+        let known = self.known.load().get(&name).map(|known| Arc::clone(&known.addresses));
+        let asked = Arc::clone(&entry.asked);
         let answer = match (result, known) {
             (Ok(found), Some(known)) if found[..] == known[..] => Ok(known),
             (Ok(found), _) => {
                 let addresses: Addresses = found.into();
                 self.publish(|known| {
-                    known.insert(name, Arc::clone(&addresses));
+                    known.insert(name, Known { addresses: Arc::clone(&addresses), asked });
                 });
                 Ok(addresses)
             }
@@ -173,12 +215,9 @@ impl Book {
 
     fn refresh(&mut self, found: &mpsc::Sender<Found>) {
         let now = Instant::now();
-        let stale: Vec<Name> = self
-            .names
-            .iter()
-            .filter(|(_, e)| !e.busy && now.duration_since(e.asked) > FORGET_AFTER)
-            .map(|(n, _)| n.clone())
-            .collect();
+        let forget = |entry: &Entry| Known::now().saturating_sub(entry.asked.load(Ordering::Relaxed)) > FORGET_AFTER;
+        let stale: Vec<Name> =
+            self.names.iter().filter(|(_, e)| !e.busy && forget(e)).map(|(n, _)| n.clone()).collect();
         for name in stale {
             // Whoever still uses it asks again and is answered within one look-up.
             self.forget(&name);
