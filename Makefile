@@ -8,7 +8,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## control plane, two data planes and an echo backend in one process; prints what to try
-	$(CARGO) run --quiet -p edgequota-cli -- demo
+	$(CARGO) run -p edgequota-cli -- demo
 
 build: ## everything, unoptimised
 	$(CARGO) build --workspace --all-targets
