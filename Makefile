@@ -1,6 +1,6 @@
 # What there is to do here; every step of the checks is a recipe that runs on any machine with rustup.
 .DEFAULT_GOAL := help
-.PHONY: help run build install test e2e lint fmt bench clean
+.PHONY: help run build install test e2e lint fmt docs bench clean
 
 CARGO ?= cargo
 
@@ -30,6 +30,10 @@ lint: ## format and lints, warnings are errors
 
 fmt: ## formats everything
 	$(CARGO) fmt --all
+
+docs: ## writes docs/configuration.md anew from the types
+	$(CARGO) run -p edgequota-config --example reference > target/configuration.md
+	mv target/configuration.md docs/configuration.md
 
 bench: install ## side by side with nginx; writes the table in docs/performance.md
 	$(CARGO) build --release -p edgequota-cli
