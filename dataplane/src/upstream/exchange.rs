@@ -102,7 +102,8 @@ async fn attempt(
 ) -> Result<h1::Answered, (bool, UpstreamError)> {
     let conn = pool.take_h1(fresh).await.map_err(|error| (false, error))?;
     let reused = conn.reused;
-    let sender = if hold { sender.hold() } else { sender };
+    // Without a time to wait the body goes at once.
+    let sender = if hold && patience.proceed.is_some() { sender.hold() } else { sender };
     h1::exchange(conn, sender, method, patience).await.map_err(|failure| match failure {
         h1::Failure::Broke { why, silent } => (reused && silent, unavailable(&pool.backend, why)),
         h1::Failure::Malformed(why) => (false, unavailable(&pool.backend, format!("its answer is malformed: {why}"))),
