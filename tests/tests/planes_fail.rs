@@ -121,6 +121,19 @@ async fn a_data_plane_without_any_policy_waits_and_says_for_what() {
 }
 
 #[tokio::test]
+async fn a_data_plane_is_never_ready_before_its_policy() {
+    let redis = Redis::start().await;
+    let plane = Edgequota::dataplane()
+        .config(redis.yaml(&[]))
+        .config("control_plane: { address: \"http://127.0.0.1:1\", initial_wait: 100ms }\n")
+        .start()
+        .await;
+    holds_for("not ready", Duration::from_secs(1), || async { !plane.is_ready().await }).await;
+    let changes = plane.log().with_msg("readiness changed");
+    assert!(changes.iter().all(|c| c["ready"] == false), "it was ready for a moment, and would have got traffic");
+}
+
+#[tokio::test]
 async fn a_torn_state_file_is_survived() {
     let (origin, redis) = (Origin::start().await, Redis::start().await);
     let mut fleet = Fleet::start(1, &redis.yaml(&[]), &policy(&origin, 7)).await;
