@@ -10,7 +10,7 @@ use std::{
 use edgequota_config::{
     Loaded, Role, Settings,
     load::{self, Environment, process_environment},
-    problems::Located,
+    problems::warn_each,
     settings::Redis,
     watch::{Pace, Poke},
 };
@@ -60,8 +60,8 @@ fn run(config: PathBuf, role: Role) -> ExitCode {
     };
     let log = logging::init(&loaded.settings.logging);
     // Standalone says them itself, whenever it reads the file.
-    for Located { place, path, message } in loaded.warnings.iter().filter(|_| role != Role::Standalone) {
-        tracing::warn!(%place, path, problem = message, "config warning");
+    if role != Role::Standalone {
+        warn_each(&loaded.warnings);
     }
     tracing::info!(version = VERSION, role = ?role, config = %config.display(), "starting");
     let result = control_runtime().and_then(|runtime| {

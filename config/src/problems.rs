@@ -87,6 +87,19 @@ impl fmt::Display for Problems {
 }
 impl std::error::Error for Problems {}
 
+/// Most warnings of one file that are logged one by one.
+const WARNINGS: usize = 20;
+
+/// Logs warnings, each with its place; a file of thousands of them is told in a few lines.
+pub fn warn_each(warnings: &[Located]) {
+    for Located { place, path, message } in warnings.iter().take(WARNINGS) {
+        tracing::warn!(%place, path, problem = message, "config warning");
+    }
+    if warnings.len() > WARNINGS {
+        tracing::warn!(more = warnings.len() - WARNINGS, "further config warnings: `edgequota check` prints them all");
+    }
+}
+
 /// Most problems that [`Problems`] prints: a file of another kind must not flood the log.
 pub const SHOWN: usize = 200;
 

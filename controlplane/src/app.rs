@@ -163,7 +163,8 @@ impl Bound {
         };
         let router = admin::router(shared(&options, &publisher)).merge(api::router(state_of_api));
         let admin = tokio::spawn(admin.serve(router, closing.clone()));
-        info!(grpc = %grpc_addr, admin = %admin_addr, "control plane started");
+        info!(listener = "admin", address = %admin_addr, "listening");
+        info!(listener = "grpc", address = %grpc_addr, "listening");
 
         let target = target(&settings, options.config_path);
         let (Target::File(path) | Target::Directory(path)) = &target;

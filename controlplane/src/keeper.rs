@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 use edgequota_config::{
     Problems,
     load::Environment,
-    problems::Located,
+    problems::{Located, warn_each},
     state::{Found, StateDir},
     watch::{Content, Poke, Target, Watch},
 };
@@ -226,9 +226,7 @@ impl Keeper {
         let whole = name.clone();
         let prepared = tokio::task::spawn_blocking(move || {
             let assembled = assemble(&target, &content, &environment)?;
-            for warning in &assembled.warnings {
-                warn!(place = %warning.place, path = warning.path, problem = warning.message, "policy warning");
-            }
+            warn_each(&assembled.warnings);
             Prepared::new(assembled.spec).map_err(|error| Problems::whole(&whole, error.to_string()))
         })
         .await;

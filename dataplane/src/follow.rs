@@ -76,9 +76,10 @@ pub struct Config {
 /// Follows the control plane until `stop`. An error only when the settings cannot work (a certificate that cannot be
 /// read, an address that is none); everything else is retried for ever.
 ///
-/// `probes` gets a guard `policy` that opens with the first policy.
+/// `probes` gets a guard `policy` that opens with the first policy; it is there when this returns, before the future
+/// is polled, so that no process is ready for a moment before it waits.
 #[allow(clippy::too_many_arguments, reason = "the one door of the module, called once")]
-pub async fn follow(
+pub fn follow(
     config: Config,
     slot: Arc<PolicySlot>,
     state: Option<StateDir>,
@@ -86,17 +87,18 @@ pub async fn follow(
     metrics: &Metrics,
     probes: &Probes,
     stop: CancellationToken,
-) -> Result<(), FollowError> {
+) -> Result<impl Future<Output = ()> + Send + use<>, FollowError> {
     let connector = Connector::new(&config.settings)?;
     let measured = metrics::Measured::register(metrics, &slot);
     let applier = Applier::new(slot, state, measured, probes, &config.settings.address);
     let mut follower = Follower { connector, applier, fleet, config, instance: instance() };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = follower.run() => {}
-    }
-    follower.applier.finish_saving().await;
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = follower.run() => {}
+        }
+        follower.applier.finish_saving().await;
+    })
 }
 
 /// Random, so that two processes on one node are told apart, and a restarted one from its predecessor.

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::PathBuf,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -172,26 +173,9 @@ impl Bound {
         let in_force = Arc::new(Mutex::new(Arc::clone(&options.settings)));
         let leaving = tokio::spawn(leave(options.shutdown.clone(), options.probes.clone()));
 
-        // The watch is in place before anything that the file says is used: no edit is missed from here on.
-        let source = std::mem::replace(&mut options.source, PolicySource::OwnFile);
-        let mut file = None;
-        if matches!(source, PolicySource::OwnFile) {
-            let (path, environment) = (options.config_path.clone(), options.environment.clone());
-            let mut source = FileSource::start(
-                path,
-                environment,
-                options.pace,
-                Arc::clone(&slot),
-                &options.registry,
-                &options.probes,
-                stop.clone(),
-            )
-            .await;
-            source.load_first().await.map_err(StartError::Config)?;
-            require_store(&options, &slot).await?;
-            file = Some(source);
-        }
         let workers = app::worker_count(&options.settings);
+        let source = std::mem::replace(&mut options.source, PolicySource::OwnFile);
+        let source = Source::open(source, &options, &slot, state, workers, &stop).await?;
         let running = Arc::new(proxy.start().map_err(StartError::Workers)?);
         let router = admin::router(shared(&options, &running, &slot, &in_force));
         let closing = CancellationToken::new();
@@ -201,54 +185,30 @@ impl Bound {
         tokio::spawn(say_started(options.counters.clone(), options.probes.clone(), stop.clone()));
         tokio::spawn(follow_policy(Arc::clone(&slot), Arc::clone(&running), stop.clone()));
 
-        let reload_success = options.registry.gauge(
-            "edgequota_config_reload_success",
-            "1: the file is in force as it is; 0: it was refused, and what was in force before stays",
-        );
         let reload = Reload {
             running: Arc::clone(&running),
             in_force,
-            reload_success: reload_success.clone(),
+            success: options.registry.gauge(
+                "edgequota_config_reload_success",
+                "1: the file is in force as it is; 0: it was refused, and what was in force before stays",
+            ),
             redis: options.redis,
             on_logging: options.on_logging,
         };
-        let following = match (file, source) {
-            (Some(file), _) => {
+        let following = match source {
+            Source::File(file) => {
                 started(file.poke());
-                tokio::spawn(async move {
-                    file.run(move |settings| reload.apply(settings)).await;
-                    Ok(())
-                })
+                tokio::spawn(file.run(move |settings| reload.apply(settings)))
             }
-            (None, source) => {
-                reload_success.set(1.0);
-                let (first, watch) =
-                    Watch::start(vec![Target::File(options.config_path.clone())], options.pace, stop.clone()).await;
+            Source::Stream(stream) => {
+                let target = Target::File(options.config_path.clone());
+                let (_, watch) = Watch::start(vec![target], options.pace, stop.clone()).await;
                 started(watch.poke());
-                drop(first);
                 tokio::spawn(reload.run(watch, options.environment, stop.clone()));
-                let own = if let PolicySource::ControlPlane { own } = source { own.map(|own| *own) } else { None };
-                let config = follow::Config {
-                    settings: options.settings.control_plane.clone(),
-                    workers: u32::try_from(workers).unwrap_or(u32::MAX),
-                    binary: options.binary.to_owned(),
-                    labels: std::collections::BTreeMap::new(),
-                    own,
-                    times: options.times,
-                };
-                let (slot, fleet, registry, probes, stop) =
-                    (Arc::clone(&slot), options.fleet, options.registry.clone(), options.probes.clone(), stop.clone());
-                tokio::spawn(async move { follow::follow(config, slot, state, fleet, &registry, &probes, stop).await })
+                tokio::spawn(stream)
             }
         };
-        let mut following = following;
-        tokio::select! {
-            () = options.shutdown.reached(Stage::Draining) => {}
-            ended = &mut following => if let Ok(Err(error)) = ended {
-                options.shutdown.advance(Stage::Ended);
-                return Err(error.into());
-            },
-        }
+        options.shutdown.reached(Stage::Draining).await;
         drain(&options.shutdown, options.settings.server.drain_timeout.get(), running).await;
         stop.cancel();
         // The last policy is saved before the process ends.
@@ -260,6 +220,48 @@ impl Bound {
         let _ = leaving.await;
         tracing::info!("data plane stopped");
         Ok(())
+    }
+}
+
+/// An open source of policies. Its readiness guard is in place.
+enum Source {
+    File(Box<FileSource>),
+    Stream(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+impl Source {
+    async fn open(
+        source: PolicySource,
+        options: &Options,
+        slot: &Arc<PolicySlot>,
+        state: Option<StateDir>,
+        workers: usize,
+        stop: &CancellationToken,
+    ) -> Result<Source, StartError> {
+        let (slot, registry, probes, stop) = (Arc::clone(slot), &options.registry, &options.probes, stop.clone());
+        match source {
+            PolicySource::OwnFile => {
+                // The watch is in place before anything that the file says is used: no edit is missed from here on.
+                let (path, environment) = (options.config_path.clone(), options.environment.clone());
+                let in_force = Arc::clone(&slot);
+                let mut file = FileSource::start(path, environment, options.pace, slot, registry, probes, stop).await;
+                file.load_first().await.map_err(StartError::Config)?;
+                require_store(options, &in_force).await?;
+                Ok(Source::File(Box::new(file)))
+            }
+            PolicySource::ControlPlane { own } => {
+                let config = follow::Config {
+                    settings: options.settings.control_plane.clone(),
+                    workers: u32::try_from(workers).unwrap_or(u32::MAX),
+                    binary: options.binary.to_owned(),
+                    labels: std::collections::BTreeMap::new(),
+                    own: own.map(|own| *own),
+                    times: options.times,
+                };
+                let stream = follow::follow(config, slot, state, options.fleet.clone(), registry, probes, stop)?;
+                Ok(Source::Stream(Box::pin(stream)))
+            }
+        }
     }
 }
 
@@ -338,7 +340,7 @@ async fn follow_policy(slot: Arc<PolicySlot>, running: Arc<Running>, stop: Cance
 struct Reload {
     running: Arc<Running>,
     in_force: Arc<Mutex<Arc<Settings>>>,
-    reload_success: Gauge,
+    success: Gauge,
     redis: watch::Sender<Arc<Redis>>,
     on_logging: Arc<dyn Fn(&Logging) + Send + Sync>,
 }
@@ -366,7 +368,8 @@ impl Reload {
     }
 
     /// The settings of a data plane that follows a control plane.
-    async fn run(self, mut watch: Watch, environment: Environment, stop: CancellationToken) -> () {
+    async fn run(self, mut watch: Watch, environment: Environment, stop: CancellationToken) {
+        self.success.set(1.0);
         loop {
             let content = tokio::select! {
                 content = watch.changed() => content,
@@ -378,11 +381,11 @@ impl Reload {
                 .and_then(|document| load::from_document(&document, &environment, Role::DataPlane));
             match loaded {
                 Ok(loaded) => {
-                    self.reload_success.set(1.0);
+                    self.success.set(1.0);
                     self.apply(loaded.settings);
                 }
                 Err(problems) => {
-                    self.reload_success.set(0.0);
+                    self.success.set(0.0);
                     for problem in &problems.0 {
                         tracing::error!(place = %problem.place, path = problem.path, problem = problem.message, "settings refused; what was in force stays");
                     }

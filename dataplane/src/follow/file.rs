@@ -10,6 +10,7 @@ use std::{
 use edgequota_config::{
     Document, Problems, Role, Settings,
     load::{self, Environment, Loaded},
+    problems::warn_each,
     watch::{Content, Poke, Target, Watch},
 };
 use edgequota_ops::{
@@ -18,7 +19,7 @@ use edgequota_ops::{
 };
 use edgequota_policy::{Hash, PolicySpec, Snapshot, Version};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::{
     apply::{self, Prepared},
@@ -164,9 +165,7 @@ fn check(name: &str, content: Content, environment: &Environment, in_force: Opti
         Some((_, Ok(text))) => Document::parse(name, &text)?,
     };
     let Loaded { settings, policy, warnings } = load::from_document(&document, environment, Role::Standalone)?;
-    for warning in &warnings {
-        warn!(place = %warning.place, path = warning.path, problem = warning.message, "config warning");
-    }
+    warn_each(&warnings);
     let spec: PolicySpec =
         policy.ok_or_else(|| Problems::whole(name, "there is no policy: at least backend.url is required"))?;
     let bytes: Arc<[u8]> = spec.canonical().into();

@@ -145,8 +145,11 @@ mod tests {
 
     use super::*;
 
+    /// Body, trailers, and what is left over.
+    type Whole = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
     /// Feeds `wire` in pieces of `step` bytes; answers the body, the trailers and what is left over.
-    fn decode(framing: Framing, wire: &[u8], step: usize) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Malformed> {
+    fn decode(framing: Framing, wire: &[u8], step: usize) -> Result<Whole, Malformed> {
         let (mut decoder, mut buf, mut body) = (Decoder::new(framing), BytesMut::new(), Vec::new());
         let mut pieces = wire.chunks(step.max(1));
         loop {

@@ -251,7 +251,7 @@ impl Follow {
         let task = tokio::spawn({
             let (slot, fleet, metrics, probes, stop) =
                 (Arc::clone(&slot), fleet.clone(), metrics.clone(), probes.clone(), stop.clone());
-            async move { follow(config, slot, state, fleet, &metrics, &probes, stop).await.unwrap() }
+            async move { follow(config, slot, state, fleet, &metrics, &probes, stop).unwrap().await }
         });
         Following { slot, fleet, metrics, probes, stop, task }
     }
@@ -260,7 +260,7 @@ impl Follow {
     pub async fn fails(self) -> String {
         let (config, state) = self.config();
         let (slot, fleet, stop) = (Arc::default(), FleetSize::default(), CancellationToken::new());
-        follow(config, slot, state, fleet, &Metrics::new(1), &Probes::new(), stop).await.unwrap_err().to_string()
+        follow(config, slot, state, fleet, &Metrics::new(1), &Probes::new(), stop).err().unwrap().to_string()
     }
 
     fn config(self) -> (Config, Option<StateDir>) {
