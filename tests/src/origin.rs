@@ -93,6 +93,11 @@ impl Origin {
         Origin::bound(TcpListener::bind(("127.0.0.1", port)).await.unwrap(), Speaks::Both)
     }
 
+    /// On a given port, for another server at an old address.
+    pub async fn speaking_at(speaks: Speaks, port: u16) -> Origin {
+        Origin::bound(TcpListener::bind(("127.0.0.1", port)).await.unwrap(), speaks)
+    }
+
     fn bound(listener: TcpListener, speaks: Speaks) -> Origin {
         let addr = listener.local_addr().unwrap();
         let state = Arc::new(State::default());
