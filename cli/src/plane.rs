@@ -8,7 +8,7 @@ use std::{
 };
 
 use edgequota_config::{
-    Loaded, Role, Settings,
+    Loaded, Role,
     load::{self, Environment, process_environment},
     problems::warn_each,
     settings::Redis,
@@ -26,6 +26,7 @@ use edgequota_ops::{
     logging::{self, LogHandle},
     metrics::Metrics,
     probes::Probes,
+    resources::node_name,
     shutdown::Shutdown,
 };
 use tokio::sync::watch;
@@ -93,19 +94,6 @@ pub(crate) fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .build()?)
 }
 
-/// How connections to Redis and streams are named.
-pub(crate) fn node_name(settings: &Settings) -> String {
-    if !settings.control_plane.node_id.is_empty() {
-        return settings.control_plane.node_id.clone();
-    }
-    ["/proc/sys/kernel/hostname", "/etc/hostname"]
-        .iter()
-        .find_map(|path| std::fs::read_to_string(path).ok())
-        .map(|name| name.trim().to_owned())
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "edgequota".to_owned())
-}
-
 async fn data_plane(
     config: PathBuf,
     environment: Environment,
@@ -113,18 +101,17 @@ async fn data_plane(
     role: Role,
     log: LogHandle,
 ) -> anyhow::Result<()> {
-    let Loaded { mut settings, policy, .. } = loaded;
+    let Loaded { settings, policy, .. } = loaded;
     if role == Role::DataPlane && settings.control_plane.address.is_empty() {
         anyhow::bail!(
             "configuration error: control_plane.address is required for `edgequota dataplane` (or run `edgequota standalone`)"
         );
     }
-    settings.control_plane.node_id = node_name(&settings);
     let workers = worker_count(&settings);
     let registry = Metrics::new(workers);
     let fleet = FleetSize::default();
     let (redis, changes) = watch::channel(Arc::new(settings.redis.clone()));
-    let counters = Counters::new(changes, &registry, fleet.clone(), &settings.control_plane.node_id);
+    let counters = Counters::new(changes, &registry, fleet.clone(), &node_name(&settings.control_plane.node_id));
     let shutdown = Shutdown::new();
     let hup = listen(&shutdown, settings.server.drain_delay.get());
     let source = match role {
@@ -153,11 +140,11 @@ async fn data_plane(
 }
 
 async fn control_plane(config: PathBuf, environment: Environment, loaded: Loaded) -> anyhow::Result<()> {
-    let Loaded { mut settings, .. } = loaded;
-    settings.control_plane.node_id = node_name(&settings);
+    let Loaded { settings, .. } = loaded;
     let registry = Metrics::new(1);
     let (_redis, redis_changes) = watch::channel(Arc::<Redis>::new(settings.redis.clone()));
-    let counters = Counters::new(redis_changes, &registry, FleetSize::default(), &settings.control_plane.node_id);
+    let counters =
+        Counters::new(redis_changes, &registry, FleetSize::default(), &node_name(&settings.control_plane.node_id));
     let shutdown = Shutdown::new();
     // Nothing is balanced to a control plane by requests, so there is nothing to wait for before it drains.
     let hup = listen(&shutdown, Duration::ZERO);

@@ -8,7 +8,10 @@ use crate::{
     Problems, Settings, environment,
     problems::{Located, Place},
     schema::{self, Part},
-    watch::read::{self, ReadError},
+    watch::{
+        Content,
+        read::{self, ReadError},
+    },
 };
 pub use crate::{
     document::Document,
@@ -80,6 +83,24 @@ pub fn from_document(document: &Document, env: &Environment, role: Role) -> Resu
     sort(&mut problems);
     Problems(problems).into_result()?;
     Ok(Loaded { settings, policy, warnings })
+}
+
+/// What a watched config file says. A missing file is an empty one while nothing is in force yet (`at_start`), and a
+/// mistake later: it will come back.
+pub fn from_content(
+    name: &str,
+    content: Content,
+    env: &Environment,
+    role: Role,
+    at_start: bool,
+) -> Result<Loaded, Problems> {
+    let document = match content.files.into_iter().next() {
+        None if at_start => Document::empty(name),
+        None => return Err(Problems::whole(name, "the file is gone")),
+        Some((_, Err(reason))) => return Err(Problems::whole(name, reason)),
+        Some((_, Ok(text))) => Document::parse(name, &text)?,
+    };
+    from_document(&document, env, role)
 }
 
 /// The policy, or all that is wrong with it. One that is not `needed` may be absent.

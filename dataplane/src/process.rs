@@ -1,5 +1,7 @@
 //! A data plane as a whole: settings, policy source, admin port and workers, from start to the end of the drain.
 
+mod reload;
+
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -9,8 +11,8 @@ use std::{
 };
 
 use edgequota_config::{
-    Problems, Role, Settings,
-    load::{self, Environment},
+    Problems, Settings,
+    load::Environment,
     settings::{Logging, Redis},
     state::StateDir,
     watch::{Pace, Poke, Target, Watch},
@@ -19,16 +21,16 @@ use edgequota_counters::{Counters, counters::FleetSize};
 use edgequota_ops::{
     access_log::AccessLog,
     admin,
-    metrics::{Gauge, Metrics as Registry},
+    metrics::Metrics as Registry,
     probes::Probes,
     shutdown::{Shutdown, Stage},
 };
 use edgequota_policy::{PolicySpec, limit::FailurePolicy};
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::reload::Reload;
 use crate::{
     app::{self, Parts, Running},
     follow::{self, FollowError, file::FileSource},
@@ -112,6 +114,9 @@ pub enum StartError {
     /// The stream's settings cannot work.
     #[error("control_plane: {0}")]
     Follow(#[from] FollowError),
+    /// The task that brings policies is gone.
+    #[error("nothing brings policies any more, which is a defect of this program: {0}")]
+    SourceEnded(String),
     /// A thread or runtime could not be made.
     #[error("cannot start the workers: {0}")]
     Workers(std::io::Error),
@@ -186,6 +191,7 @@ impl Bound {
         tokio::spawn(follow_policy(Arc::clone(&slot), Arc::clone(&running), stop.clone()));
 
         let reload = Reload {
+            at_start: Arc::clone(&options.settings),
             running: Arc::clone(&running),
             in_force,
             success: options.registry.gauge(
@@ -195,20 +201,30 @@ impl Bound {
             redis: options.redis,
             on_logging: options.on_logging,
         };
-        let following = match source {
-            Source::File(file) => {
+        let mut following = match source {
+            Source::File(file, settings) => {
                 started(file.poke());
+                reload.apply(*settings);
                 tokio::spawn(file.run(move |settings| reload.apply(settings)))
             }
             Source::Stream(stream) => {
                 let target = Target::File(options.config_path.clone());
-                let (_, watch) = Watch::start(vec![target], options.pace, stop.clone()).await;
+                let (first, watch) = Watch::start(vec![target], options.pace, stop.clone()).await;
                 started(watch.poke());
-                tokio::spawn(reload.run(watch, options.environment, stop.clone()));
+                let path = options.config_path.display().to_string();
+                tokio::spawn(reload.run(path, first, watch, options.environment, stop.clone()));
                 tokio::spawn(stream)
             }
         };
-        options.shutdown.reached(Stage::Draining).await;
+        tokio::select! {
+            () = options.shutdown.reached(Stage::Draining) => {}
+            // It ends only when it is told to: this is a panic, and a data plane that no longer follows is worse than
+            // one that Kubernetes restarts.
+            ended = &mut following => {
+                options.shutdown.advance(Stage::Ended);
+                return Err(StartError::SourceEnded(ended.err().map_or_else(String::new, |e| e.to_string())));
+            }
+        }
         drain(&options.shutdown, options.settings.server.drain_timeout.get(), running).await;
         stop.cancel();
         // The last policy is saved before the process ends.
@@ -225,7 +241,8 @@ impl Bound {
 
 /// An open source of policies. Its readiness guard is in place.
 enum Source {
-    File(Box<FileSource>),
+    /// With the settings that stood beside the policy.
+    File(Box<FileSource>, Box<Settings>),
     Stream(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
@@ -245,9 +262,9 @@ impl Source {
                 let (path, environment) = (options.config_path.clone(), options.environment.clone());
                 let in_force = Arc::clone(&slot);
                 let mut file = FileSource::start(path, environment, options.pace, slot, registry, probes, stop).await;
-                file.load_first().await.map_err(StartError::Config)?;
+                let settings = file.load_first().await.map_err(StartError::Config)?;
                 require_store(options, &in_force).await?;
-                Ok(Source::File(Box::new(file)))
+                Ok(Source::File(Box::new(file), Box::new(settings)))
             }
             PolicySource::ControlPlane { own } => {
                 let config = follow::Config {
@@ -334,71 +351,6 @@ async fn follow_policy(slot: Arc<PolicySlot>, running: Arc<Running>, stop: Cance
             () = stop.cancelled() => return,
         }
     }
-}
-
-/// Puts edits of the settings in force.
-struct Reload {
-    running: Arc<Running>,
-    in_force: Arc<Mutex<Arc<Settings>>>,
-    success: Gauge,
-    redis: watch::Sender<Arc<Redis>>,
-    on_logging: Arc<dyn Fn(&Logging) + Send + Sync>,
-}
-
-impl Reload {
-    fn apply(&self, settings: Settings) {
-        let settings = Arc::new(settings);
-        let before = std::mem::replace(
-            &mut *self.in_force.lock().unwrap_or_else(PoisonError::into_inner),
-            Arc::clone(&settings),
-        );
-        for setting in before.needs_restart(&settings) {
-            tracing::warn!(setting, "this change needs a restart; the rest of the edit is in force");
-        }
-        self.running.apply(&settings);
-        (self.on_logging)(&settings.logging);
-        tracing::debug!("settings in force");
-        self.redis.send_if_modified(|redis| {
-            let changed = !same_redis(redis, &settings.redis);
-            if changed {
-                *redis = Arc::new(settings.redis.clone());
-            }
-            changed
-        });
-    }
-
-    /// The settings of a data plane that follows a control plane.
-    async fn run(self, mut watch: Watch, environment: Environment, stop: CancellationToken) {
-        self.success.set(1.0);
-        loop {
-            let content = tokio::select! {
-                content = watch.changed() => content,
-                () = stop.cancelled() => return,
-            };
-            let Some((path, Ok(text))) = content.files.into_iter().next() else { continue };
-            let name = path.display().to_string();
-            let loaded = edgequota_config::Document::parse(&name, &text)
-                .and_then(|document| load::from_document(&document, &environment, Role::DataPlane));
-            match loaded {
-                Ok(loaded) => {
-                    self.success.set(1.0);
-                    self.apply(loaded.settings);
-                }
-                Err(problems) => {
-                    self.success.set(0.0);
-                    for problem in &problems.0 {
-                        tracing::error!(place = %problem.place, path = problem.path, problem = problem.message, "settings refused; what was in force stays");
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Equality that looks at the secrets too and shows none.
-fn same_redis(a: &Redis, b: &Redis) -> bool {
-    let secrets = |r: &Redis| [r.password.expose_secret().to_owned(), r.sentinel_password.expose_secret().to_owned()];
-    secrets(a) == secrets(b) && format!("{a:?}") == format!("{b:?}")
 }
 
 /// What the endpoints that both planes have need to know.

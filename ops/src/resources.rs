@@ -27,6 +27,16 @@ pub fn canonical_ip(ip: std::net::IpAddr) -> std::net::IpAddr {
     ip.to_canonical()
 }
 
+/// `control_plane.node_id`, else the host's name: how a process is called in the fleet and in Redis.
+pub fn node_name(configured: &str) -> String {
+    if !configured.is_empty() {
+        return configured.to_owned();
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    if host.is_empty() { "unknown".to_owned() } else { host.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -48,7 +48,9 @@ async fn an_upload_that_fails_after_the_answer_began_ends_both_sides() {
     let origin = Origin::start().await;
     let eq = proxy(&origin, &["max_request_body_size: 1000", "transport: { backend_protocol: h1 }"]).await;
     let head = "POST / HTTP/1.1\r\nhost: h\r\nx-origin: early; chunks=40; chunk-delay=500\r\ntransfer-encoding: chunked\r\n\r\n";
-    for (name, broken) in [("malformed", "nonsense\r\n".to_owned()), ("too large", format!("7d0\r\n{}\r\n", "x".repeat(2000)))] {
+    for (name, broken) in
+        [("malformed", "nonsense\r\n".to_owned()), ("too large", format!("7d0\r\n{}\r\n", "x".repeat(2000)))]
+    {
         let mut raw = Raw::connect(eq.proxy()).await;
         raw.send(head).await;
         raw.send("5\r\nhello\r\n").await;

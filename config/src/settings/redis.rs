@@ -2,7 +2,7 @@
 
 use edgequota_policy::GoDuration;
 use schemars::JsonSchema;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::{PeerTls, secret};
@@ -69,6 +69,16 @@ pub struct Redis {
     pub sentinel_password_file: String,
     /// TLS towards Redis.
     pub tls: PeerTls,
+}
+
+impl Redis {
+    /// Whether both say the same, secrets included.
+    pub fn same_as(&self, other: &Redis) -> bool {
+        let shown = |redis: &Redis| serde_json::to_value(redis).ok();
+        self.password.expose_secret() == other.password.expose_secret()
+            && self.sentinel_password.expose_secret() == other.sentinel_password.expose_secret()
+            && shown(self) == shown(other)
+    }
 }
 
 impl Default for Redis {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use edgequota_config::{
-    Document, Problems, Role, Settings,
+    Problems, Role, Settings,
     load::{self, Environment, Loaded},
     problems::warn_each,
     watch::{Content, Poke, Target, Watch},
@@ -157,14 +157,8 @@ struct Checked {
 }
 
 fn check(name: &str, content: Content, environment: &Environment, in_force: Option<Hash>) -> Result<Checked, Problems> {
-    let document = match content.files.into_iter().next() {
-        // At start a missing file means defaults and environment; later it means that it will come back.
-        None if in_force.is_none() => Document::empty(name),
-        None => return Err(Problems::whole(name, "the file is gone")),
-        Some((_, Err(reason))) => return Err(Problems::whole(name, reason)),
-        Some((_, Ok(text))) => Document::parse(name, &text)?,
-    };
-    let Loaded { settings, policy, warnings } = load::from_document(&document, environment, Role::Standalone)?;
+    let loaded = load::from_content(name, content, environment, Role::Standalone, in_force.is_none())?;
+    let Loaded { settings, policy, warnings } = loaded;
     warn_each(&warnings);
     let spec: PolicySpec =
         policy.ok_or_else(|| Problems::whole(name, "there is no policy: at least backend.url is required"))?;
