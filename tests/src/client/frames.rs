@@ -24,6 +24,8 @@ pub enum Kind {
     Ping = 6,
     /// GOAWAY.
     GoAway = 7,
+    /// WINDOW_UPDATE.
+    WindowUpdate = 8,
     /// CONTINUATION.
     Continuation = 9,
 }
