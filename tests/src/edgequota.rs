@@ -153,7 +153,11 @@ impl Edgequota {
         }
     }
 
-    async fn learn_addresses(&mut self) {
+    /// Waits until it has said where it listens.
+    ///
+    /// # Panics
+    /// When it ends, or does not say so in time.
+    pub async fn learn_addresses(&mut self) {
         let wanted: &[&str] = match self.role {
             Role::Standalone | Role::Dataplane => &["proxy", "admin"],
             Role::Controlplane => &["grpc", "admin"],

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use edgequota_tests::{Edgequota, Origin, Redis, eventually, get};
+use edgequota_tests::{Edgequota, Origin, Redis, eventually, eventually::scripted_delay, get};
 
 const SOON: Duration = Duration::from_secs(10);
 const LIMIT: &str = "rate_limit: { average: 1, burst: 5, period: 1h }\n";
@@ -96,4 +96,32 @@ async fn the_log_level_changes_live() {
     enforced(4).await;
     eventually("a line about edit 4", SOON, || async { (told() > before).then_some(()) }).await;
     assert!(told() <= before + 2, "edit 2 was told at level error: {}", eq.log().text());
+}
+
+/// Whenever in its start the file is replaced, what the file says last is in force: settings and policy.
+#[tokio::test]
+async fn an_edit_during_start_is_not_lost() {
+    let origin = Origin::start().await;
+    let yaml = |n: usize, requests: usize| {
+        format!(
+            "server: {{ address: '127.0.0.1:0', max_concurrent_requests: {requests} }}\nadmin: {{ address: '127.0.0.1:0' }}\n\
+             redis: {{ mode: embedded }}\nbackend: {{ url: \"{}/v{n}\" }}\n",
+            origin.url()
+        )
+    };
+    for wait in 0..12 {
+        let mut eq = Edgequota::standalone().config(yaml(0, 100)).spawn();
+        scripted_delay(Duration::from_millis(3 * wait)).await;
+        let next = eq.dir().join("next.yaml");
+        std::fs::write(&next, yaml(1, 200)).unwrap();
+        std::fs::rename(&next, eq.config_path()).unwrap();
+        eq.learn_addresses().await;
+        eventually("settings and policy of the edit", SOON, || async {
+            let config = eq.admin_json("/v1/config").await;
+            let url = format!("{}/v1", origin.url());
+            let policy = config["backend"]["url"].as_str().is_some_and(|u| u.starts_with(&url));
+            (policy && config["server"]["max_concurrent_requests"] == 200).then_some(())
+        })
+        .await;
+    }
 }
