@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use edgequota_config::{
-    Document, Problems,
+    Document, Problems, Role, Settings,
     load::{self, process_environment},
 };
 use edgequota_controlplane::{assemble, explain};
@@ -28,6 +28,18 @@ pub(crate) fn run(check: &Check) -> ExitCode {
     }
 }
 
+/// What a process with these settings would be started as.
+fn role_of(settings: &Settings) -> Role {
+    let plane = &settings.control_plane;
+    if !plane.address.is_empty() {
+        Role::DataPlane
+    } else if !plane.policy_path.is_empty() {
+        Role::ControlPlane
+    } else {
+        Role::Standalone
+    }
+}
+
 /// Settings and policy of a file, or the policy of a directory.
 fn problems_of(path: &Path) -> Result<String, Problems> {
     let environment = process_environment();
@@ -39,8 +51,9 @@ fn problems_of(path: &Path) -> Result<String, Problems> {
         let document = Document::parse(&path.display().to_string(), text)?;
         match document.settings(&environment) {
             Ok(settings) => {
-                let unbuilt = document.locate_with(Some(&environment), settings.not_built());
-                problems.0.extend(unbuilt);
+                let mut more = settings.not_built();
+                more.extend(settings.role_problems(role_of(&settings)));
+                problems.0.extend(document.locate_with(Some(&environment), more));
                 parts.push("settings");
             }
             Err(more) => problems.0.extend(more.0),

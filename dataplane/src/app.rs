@@ -12,7 +12,11 @@ use arc_swap::ArcSwap;
 use edgequota_config::Settings;
 use edgequota_counters::Counters;
 use edgequota_ops::{
-    access_log::AccessLog, metrics::Metrics as Registry, probes::Probes, resources, shutdown::Shutdown,
+    access_log::AccessLog,
+    metrics::{Counter, Metrics as Registry},
+    probes::Probes,
+    resources,
+    shutdown::Shutdown,
     watchdog::Watchdog,
 };
 
@@ -61,6 +65,7 @@ pub fn worker_count(settings: &Settings) -> usize {
 /// A data plane whose listeners are bound and not served yet.
 pub struct Bound {
     parts: Parts,
+    metrics: Metrics,
     listeners: Vec<std::net::TcpListener>,
     address: SocketAddr,
 }
@@ -74,7 +79,8 @@ impl Bound {
         for _ in 1..worker_count(&parts.settings) {
             listeners.push(resources::listen(&address.to_string(), true)?);
         }
-        Ok(Bound { parts, listeners, address })
+        let metrics = Metrics::new(&parts.registry, MAX_TENANTS);
+        Ok(Bound { parts, metrics, listeners, address })
     }
 
     /// The real address.
@@ -82,9 +88,21 @@ impl Bound {
         self.address
     }
 
+    /// What `/v1/stats` counts; all zero until the workers start.
+    pub fn stats(&self) -> StatCounters {
+        let metrics = &self.metrics;
+        StatCounters {
+            allowed: metrics.requests_allowed.clone(),
+            limited: metrics.requests_limited.clone(),
+            key_extract_errors: metrics.key_extract_errors.clone(),
+            auth_errors: metrics.auth_errors.clone(),
+            auth_denied: metrics.auth_denied.clone(),
+        }
+    }
+
     /// Starts the workers. Call inside the control runtime: name resolution runs there.
     pub fn start(self) -> io::Result<Running> {
-        let Bound { parts, listeners, .. } = self;
+        let Bound { parts, metrics, listeners, .. } = self;
         let bearable = bearable_connections(resources::raise_descriptor_limit(), memory_limit());
         let (admission, receivers) = Admission::new(listeners.len());
         let dropped = parts.access_log.clone();
@@ -108,7 +126,7 @@ impl Bound {
             settings: ArcSwap::from_pointee(Live::new(&parts.settings, bearable)),
             slot: parts.slot,
             admission,
-            metrics: Metrics::new(&parts.registry, MAX_TENANTS),
+            metrics,
             access_log: parts.access_log,
             probes: parts.probes,
             resolver: Resolver::start(),
@@ -152,18 +170,6 @@ impl Running {
         self.shared.metrics.set_max_tenants(policy.max_tenant_labels());
     }
 
-    /// `allowed`, `limited`, `key_extract_errors`, `auth_errors`, `auth_denied` of `/v1/stats`.
-    pub fn stats(&self) -> Stats {
-        let metrics = &self.shared.metrics;
-        Stats {
-            allowed: metrics.requests_allowed.value(),
-            limited: metrics.requests_limited.value(),
-            key_extract_errors: metrics.key_extract_errors.value(),
-            auth_errors: metrics.auth_errors.value(),
-            auth_denied: metrics.auth_denied.value(),
-        }
-    }
-
     /// Waits until every worker has ended, which a drain brings about.
     pub async fn ended(&self) {
         let mut look = tokio::time::interval(Duration::from_millis(10));
@@ -178,12 +184,12 @@ impl Running {
 }
 
 /// Counters of `/v1/stats`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 #[allow(missing_docs)]
-pub struct Stats {
-    pub allowed: u64,
-    pub limited: u64,
-    pub key_extract_errors: u64,
-    pub auth_errors: u64,
-    pub auth_denied: u64,
+pub struct StatCounters {
+    pub allowed: Counter,
+    pub limited: Counter,
+    pub key_extract_errors: Counter,
+    pub auth_errors: Counter,
+    pub auth_denied: Counter,
 }

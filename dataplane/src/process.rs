@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::reload::Reload;
 use crate::{
-    app::{self, Parts, Running},
+    app::{self, Parts, Running, StatCounters},
     follow::{self, FollowError, file::FileSource},
     policy_slot::PolicySlot,
 };
@@ -180,12 +180,18 @@ impl Bound {
 
         let workers = app::worker_count(&options.settings);
         let source = std::mem::replace(&mut options.source, PolicySource::OwnFile);
-        let source = Source::open(source, &options, &slot, state, workers, &stop).await?;
-        let running = Arc::new(proxy.start().map_err(StartError::Workers)?);
-        let router = admin::router(shared(&options, &running, &slot, &in_force));
+        // Before anything that may take its time: probes are answered from the first moment.
+        let router = admin::router(shared(&options, proxy.stats(), &slot, &in_force));
         let closing = CancellationToken::new();
         let admin = tokio::spawn(admin.serve(router, closing.clone()));
         tracing::info!(listener = "admin", address = %admin_addr, "listening");
+        tokio::spawn(report_store(options.counters.clone(), options.probes.clone(), stop.clone()));
+        let source = tokio::select! {
+            source = Source::open(source, &options, &slot, state, workers, &stop) => source?,
+            // Nothing is served yet, so there is nothing to drain.
+            () = options.shutdown.reached(Stage::Leaving) => return Ok(()),
+        };
+        let running = Arc::new(proxy.start().map_err(StartError::Workers)?);
         tracing::info!(listener = "proxy", address = %proxy_addr, workers, "listening");
         tokio::spawn(say_started(options.counters.clone(), options.probes.clone(), stop.clone()));
         tokio::spawn(follow_policy(Arc::clone(&slot), Arc::clone(&running), stop.clone()));
@@ -322,7 +328,6 @@ async fn require_store(options: &Options, slot: &PolicySlot) -> Result<(), Start
     tokio::select! {
         () = answered => Ok(()),
         () = tokio::time::sleep(STORE_AT_START) => Err(StartError::NoStore),
-        () = options.shutdown.reached(Stage::Draining) => Ok(()),
     }
 }
 
@@ -330,6 +335,24 @@ async fn say_started(counters: Counters, probes: Probes, stop: CancellationToken
     tokio::select! {
         () = counters.tried() => probes.started(),
         () = stop.cancelled() => {}
+    }
+}
+
+/// Shows in the readiness detail what the store refuses (an ACL rule that is missing).
+async fn report_store(counters: Counters, probes: Probes, stop: CancellationToken) {
+    let mut look = tokio::time::interval(Duration::from_secs(1));
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told = None;
+    loop {
+        tokio::select! {
+            _ = look.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let problem = counters.problem();
+        if problem != told {
+            probes.note("redis", problem.clone());
+            told = problem;
+        }
     }
 }
 
@@ -356,12 +379,12 @@ async fn follow_policy(slot: Arc<PolicySlot>, running: Arc<Running>, stop: Cance
 /// What the endpoints that both planes have need to know.
 fn shared(
     options: &Options,
-    running: &Arc<Running>,
+    stats: StatCounters,
     slot: &Arc<PolicySlot>,
     in_force: &Arc<Mutex<Arc<Settings>>>,
 ) -> admin::Shared {
     let (ping, counted) = (options.counters.clone(), options.counters.clone());
-    let (running, slot, in_force) = (Arc::clone(running), Arc::clone(slot), Arc::clone(in_force));
+    let (slot, in_force) = (Arc::clone(slot), Arc::clone(in_force));
     admin::Shared {
         probes: options.probes.clone(),
         metrics: options.registry.clone(),
@@ -382,11 +405,10 @@ fn shared(
         }),
         stats: Arc::new(move || {
             let (redis_errors, fallback_used, readonly_retries) = counted.stats();
-            let stats = running.stats();
             json!({
-                "allowed": stats.allowed, "limited": stats.limited, "redis_errors": redis_errors, "fallback_used": fallback_used,
-                "readonly_retries": readonly_retries, "key_extract_errors": stats.key_extract_errors,
-                "auth_errors": stats.auth_errors, "auth_denied": stats.auth_denied,
+                "allowed": stats.allowed.value(), "limited": stats.limited.value(), "redis_errors": redis_errors, "fallback_used": fallback_used,
+                "readonly_retries": readonly_retries, "key_extract_errors": stats.key_extract_errors.value(),
+                "auth_errors": stats.auth_errors.value(), "auth_denied": stats.auth_denied.value(),
             })
         }),
     }

@@ -162,6 +162,15 @@ impl Edgequota {
             Role::Standalone | Role::Dataplane => &["proxy", "admin"],
             Role::Controlplane => &["grpc", "admin"],
         };
+        self.learn(wanted).await;
+    }
+
+    /// The same for the admin port alone, which is there first.
+    pub async fn learn_admin_address(&mut self) {
+        self.learn(&["admin"]).await;
+    }
+
+    async fn learn(&mut self, wanted: &[&str]) {
         for listener in wanted {
             let found = std::sync::Mutex::new(&mut self.process);
             let addr = eventually(&format!("log line with the address of listener {listener}"), START, || async {

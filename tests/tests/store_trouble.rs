@@ -197,6 +197,11 @@ async fn standalone_that_must_refuse_without_redis_gives_up_after_25_seconds() {
         .config(origin.yaml(&[]))
         .config("rate_limit: { average: 1, period: 1h, burst: 1, failure_policy: failClosed }\n")
         .spawn();
+    // Probes are answered all the while: Kubernetes must see a start, not a hang.
+    eq.learn_admin_address().await;
+    assert_eq!(eq.admin_get("/healthz").await.status, 200);
+    assert_eq!(eq.admin_get("/startz").await.status, 503);
+    assert_eq!(eq.admin_get("/readyz").await.status, 503);
     let status = eq.exited(Duration::from_secs(40)).await;
     assert_eq!(status.code(), Some(1));
     assert!((20..35).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());

@@ -49,17 +49,19 @@ pub(super) fn all(targets: &[Target]) -> Content {
 
 /// The text of a file; `None` when there is none. A directory that is missing is a missing file, too.
 pub(crate) fn file(path: &Path) -> Result<Option<String>, ReadError> {
+    let missing = |kind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory);
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => {}
+        // A device never ends, and opening a FIFO blocks until somebody writes to it.
+        Ok(_) => return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is not a regular file").into()),
+        Err(error) if missing(error.kind()) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
+        Err(error) if missing(error.kind()) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    if !file.metadata()?.is_file() {
-        // A FIFO or a device would block or never end.
-        return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is not a regular file").into());
-    }
     let mut bytes = Vec::new();
     file.take(MAX_TEXT as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > MAX_TEXT {
@@ -116,7 +118,10 @@ fn read_directory(path: &Path) -> Result<Files, ReadError> {
             continue;
         }
         let text = match file(&path) {
+            // Truncated by somebody who is about to write it, most likely: its limits must not vanish meanwhile.
+            Ok(Some(text)) if text.trim().is_empty() => Err("the file is empty: fill it or remove it".to_owned()),
             Ok(Some(text)) => Ok(text),
+            Ok(None) if path.is_symlink() => Err("it is a link to a file that is not there".to_owned()),
             Ok(None) => continue,
             Err(error) => Err(error.to_string()),
         };

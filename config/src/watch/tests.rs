@@ -309,8 +309,8 @@ async fn a_directory_is_bounded() {
     );
     fs::remove_file(bed.dir.path().join("0.yaml")).unwrap();
     assert_eq!(next(&mut watch).await.files.len(), read::MAX_FILES);
-    fs::write(bed.dir.path().join("1.yaml"), " ".repeat(9 << 20)).unwrap();
-    fs::write(bed.dir.path().join("2.yaml"), " ".repeat(9 << 20)).unwrap();
+    fs::write(bed.dir.path().join("1.yaml"), "#".repeat(9 << 20)).unwrap();
+    fs::write(bed.dir.path().join("2.yaml"), "#".repeat(9 << 20)).unwrap();
     loop {
         let content = next(&mut watch).await;
         if let [(_, Err(reason))] = content.files.as_slice() {
@@ -354,5 +354,25 @@ async fn a_directory_that_is_a_link_into_the_volume_is_followed() {
         let text = format!("edit {i}");
         swap(&format!("..2026_{i}"), &text);
         until(&mut watch, &both(&text)).await;
+    }
+}
+
+/// What holds a part of the policy must not vanish from it in silence.
+#[tokio::test]
+async fn what_cannot_be_a_policy_file_is_told() {
+    let bed = Bed::new();
+    fs::write(bed.dir.path().join("a.yaml"), "a1").unwrap();
+    let (_, mut watch) = bed.watch_directory().await;
+    fs::write(bed.dir.path().join("b.yaml"), "").unwrap();
+    std::os::unix::fs::symlink("nowhere.yaml", bed.dir.path().join("c.yaml")).unwrap();
+    let fifo = std::process::Command::new("mkfifo").arg(bed.dir.path().join("d.yaml")).status().unwrap();
+    assert!(fifo.success());
+    let wanted = ["a1", "the file is empty", "a link to a file that is not there", "not a regular file"];
+    loop {
+        let content = tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.expect("all four are told");
+        let told: Vec<String> = content.files.iter().map(|(_, text)| text.clone().unwrap_or_else(|e| e)).collect();
+        if told.len() == wanted.len() && told.iter().zip(wanted).all(|(told, wanted)| told.contains(wanted)) {
+            break;
+        }
     }
 }

@@ -101,6 +101,12 @@ impl Reject {
             }
             Reject::Overloaded { why } => row(StatusCode::SERVICE_UNAVAILABLE, "overloaded", 14, why.clone()),
             Reject::KeyExtraction { why, code } => row(status(*code, 500), "key_extraction_failed", 13, why.clone()),
+            Reject::RateLimited { limit, retry_after: None } => row(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limited",
+                8,
+                format!("blocked by an override of limit {limit}"),
+            ),
             Reject::RateLimited { limit, retry_after } => Row {
                 retry_after: *retry_after,
                 ..row(StatusCode::TOO_MANY_REQUESTS, "rate_limited", 8, format!("rate limit {limit} exceeded"))

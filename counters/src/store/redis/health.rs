@@ -28,7 +28,9 @@ pub(super) struct Problem {
 impl Primary {
     /// Answers, as far as known.
     pub(crate) fn healthy(&self) -> bool {
-        !self.open.load(Ordering::Relaxed) && self.slots.iter().any(|slot| slot.live().is_some())
+        !self.open.load(Ordering::Relaxed)
+            && !self.has_problem.load(Ordering::Relaxed)
+            && self.slots.iter().any(|slot| slot.live().is_some())
     }
 
     /// Its `maxmemory-policy` may evict counters.
