@@ -173,7 +173,10 @@ impl Bound {
         let (first, watch) = Watch::start(vec![target.clone()], options.pace, leaving.clone()).await;
         let poke = watch.poke();
         started(poke.clone());
+        let auth = Arc::new(StreamAuth::new(&settings.control_plane));
         let keeper = Keeper {
+            auth: Arc::clone(&auth),
+            own_kept: false,
             target,
             environment: options.environment,
             publisher: Arc::clone(&publisher),
@@ -192,7 +195,7 @@ impl Bound {
         let stream = serve::Shared::new(
             publisher,
             fleet,
-            Arc::new(StreamAuth::new(&settings.control_plane)),
+            auth,
             options.times,
             newer,
             leaving.clone(),
