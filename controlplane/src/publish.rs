@@ -77,7 +77,11 @@ pub enum NotServable {
 fn lines(problems: &[Problem]) -> String {
     let shown: Vec<String> = problems
         .iter()
-        .map(|p| if p.path.is_empty() { p.message.clone() } else { format!("{}: {}", p.path, p.message) })
+        .map(|p| match p.message.starts_with(&p.path) {
+            // Also when there is no path.
+            true => p.message.clone(),
+            false => format!("{}: {}", p.path, p.message),
+        })
         .collect();
     shown.join("; ")
 }
