@@ -14,7 +14,7 @@ use edgequota_config::{
     settings::Redis,
     watch::{Pace, Poke},
 };
-use edgequota_controlplane::{ControlPlane, Options as ControlOptions, Times as ControlTimes};
+use edgequota_controlplane::{ControlPlane, Options as ControlOptions, Times as ControlTimes, settings::Reload};
 use edgequota_counters::{Counters, counters::FleetSize};
 use edgequota_dataplane::{
     app::worker_count,
@@ -30,6 +30,7 @@ use edgequota_ops::{
     shutdown::Shutdown,
 };
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{VERSION, args::complain};
 
@@ -67,7 +68,7 @@ fn run(config: PathBuf, role: Role) -> ExitCode {
     tracing::info!(version = VERSION, role = ?role, config = %config.display(), "starting");
     let result = control_runtime().and_then(|runtime| {
         let ended = match role {
-            Role::ControlPlane => runtime.block_on(control_plane(config, environment, loaded)),
+            Role::ControlPlane => runtime.block_on(control_plane(config, environment, loaded, log)),
             Role::Standalone | Role::DataPlane => runtime.block_on(data_plane(config, environment, loaded, role, log)),
         };
         // A blocked name lookup or a file system that hangs does not hold the process.
@@ -139,28 +140,56 @@ async fn data_plane(
     Ok(())
 }
 
-async fn control_plane(config: PathBuf, environment: Environment, loaded: Loaded) -> anyhow::Result<()> {
+async fn control_plane(
+    config: PathBuf,
+    environment: Environment,
+    loaded: Loaded,
+    log: LogHandle,
+) -> anyhow::Result<()> {
     let Loaded { settings, .. } = loaded;
+    let at_start = settings.clone();
     let registry = Metrics::new(1);
-    let (_redis, redis_changes) = watch::channel(Arc::<Redis>::new(settings.redis.clone()));
-    let counters =
-        Counters::new(redis_changes, &registry, FleetSize::default(), &node_name(&settings.control_plane.node_id));
-    let shutdown = Shutdown::new();
-    // Nothing is balanced to a control plane by requests, so there is nothing to wait for before it drains.
-    let hup = listen(&shutdown, Duration::ZERO);
-    let (_settings, settings) = watch::channel(Arc::new(settings));
-    let options = ControlOptions {
+    let (redis, redis_changes) = watch::channel(Arc::<Redis>::new(settings.redis.clone()));
+    let node = node_name(&settings.control_plane.node_id);
+    let counters = Counters::new(redis_changes, &registry, FleetSize::default(), &node);
+    let (shutdown, probes) = (Shutdown::new(), Probes::new());
+    let (settings, settings_changes) = watch::channel(Arc::new(settings));
+    let reload = Reload {
+        config_path: config.clone(),
+        environment: environment.clone(),
+        at_start,
         settings,
+        redis,
+        on_logging: Box::new(move |logging| log.apply(logging)),
+        probes: probes.clone(),
+    };
+    let stop = CancellationToken::new();
+    let (reloading, reload_now) = reload.start(Pace::default(), stop.clone()).await;
+    let policy_now = Arc::new(OnceLock::<Poke>::new());
+    let poked = Arc::clone(&policy_now);
+    // Nothing is balanced to a control plane by requests, so there is nothing to wait for before it drains.
+    shutdown.listen_to_signals(Duration::ZERO, move || {
+        reload_now.poke();
+        if let Some(policy_now) = poked.get() {
+            policy_now.poke();
+        }
+    });
+    let options = ControlOptions {
+        settings: settings_changes,
         config_path: config,
         environment,
         counters,
         metrics: registry,
-        probes: Probes::new(),
+        probes,
         shutdown,
         pace: Pace::default(),
         times: ControlTimes::default(),
     };
-    ControlPlane::start(options).await?.run(hup).await;
+    let bound = ControlPlane::start(options).await?;
+    let reloading = tokio::spawn(reloading);
+    bound.run(move |poke| drop(policy_now.set(poke))).await;
+    stop.cancel();
+    let _ = reloading.await;
     Ok(())
 }
 

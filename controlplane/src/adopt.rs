@@ -1,6 +1,9 @@
 //! When the files are broken and nothing better was kept: what the fleet enforces already is served on.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use edgequota_policy::Version;
 use tracing::{info, warn};
@@ -8,6 +11,7 @@ use tracing::{info, warn};
 use crate::{
     fleet::{Entry, Fleet},
     publish::Prepared,
+    serve::auth::StreamAuth,
     times::Times,
 };
 
@@ -22,31 +26,56 @@ pub(crate) struct Adopted {
     pub(crate) node: String,
 }
 
-/// Data planes that hold a policy of a control plane with a generation above `above`, the newest first. A policy from
-/// a data plane's own file was never published, and is never spread.
-fn candidates(fleet: &Fleet, above: u64) -> Vec<(Version, Entry)> {
-    let entries = fleet.list().into_iter().filter(|e| e.source == "control_plane" || e.source == "state_dir");
-    let mut found: Vec<(Version, Entry)> =
-        entries.filter_map(|e| e.accepted.filter(|v| v.generation > above).map(|v| (v, e))).collect();
-    found.sort_by_key(|(version, entry)| (std::cmp::Reverse(version.generation), entry.id));
-    found
+/// Whose policy may be adopted.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) fleet: Fleet,
+    pub(crate) auth: Arc<StreamAuth>,
+    /// The generation that it must be above.
+    pub(crate) above: u64,
+    /// There is a policy of our own, in use or kept.
+    pub(crate) own: bool,
 }
 
-/// Whether there is anyone to ask.
-pub(crate) fn possible(fleet: &Fleet, above: u64) -> bool {
-    !candidates(fleet, above).is_empty()
+impl Wanted {
+    /// Data planes that hold a policy of a control plane, the newest first. A policy from a data plane's own file was
+    /// never published, and is never spread.
+    fn candidates(&self) -> Vec<(Version, Entry)> {
+        let entries = self.fleet.list().into_iter().filter(|e| e.source == "control_plane" || e.source == "state_dir");
+        let entries = entries.filter(|e| self.auth.may_hand_over(e.authenticated, self.own));
+        let newer = |v: &Version| v.generation > self.above;
+        let mut found: Vec<(Version, Entry)> =
+            entries.filter_map(|e| e.accepted.filter(newer).map(|v| (v, e))).collect();
+        found.sort_by_key(|(version, entry)| (std::cmp::Reverse(version.generation), entry.id));
+        found
+    }
+
+    /// Whether there is anyone to ask.
+    pub(crate) fn possible(&self) -> bool {
+        !self.candidates().is_empty()
+    }
 }
 
-/// Asks for the newest policy above `above` until one is handed over that is what it claims to be and compiles.
-pub(crate) async fn adopt(fleet: Fleet, above: u64, times: Times) -> Option<Adopted> {
+/// Asks for the newest policy until one is handed over that is what it claims to be and compiles. `failed` are the
+/// streams that could not hand one over before: they are asked last, so that a few of them hide nobody.
+pub(crate) async fn adopt(
+    wanted: Wanted,
+    times: Times,
+    mut failed: BTreeMap<u64, u32>,
+) -> (Option<Adopted>, BTreeMap<u64, u32>) {
     // A version that this binary cannot use is not asked of another data plane.
     let mut useless = BTreeSet::new();
-    for (version, entry) in candidates(&fleet, above).into_iter().take(MOST_ASKED) {
+    let mut candidates = wanted.candidates();
+    failed.retain(|id, _| candidates.iter().any(|(_, entry)| entry.id == *id));
+    candidates.sort_by_key(|(_, entry)| failed.get(&entry.id).copied().unwrap_or_default());
+    for (version, entry) in candidates.into_iter().take(MOST_ASKED) {
         let node = entry.identity.map(|i| i.node).unwrap_or_default();
+        // Taken back below when it succeeds.
+        *failed.entry(entry.id).or_default() += 1;
         if useless.contains(&version.hash) {
             continue;
         }
-        let Some(answer) = fleet.hand_over(entry.id) else {
+        let Some(answer) = wanted.fleet.hand_over(entry.id) else {
             continue;
         };
         let snapshot = match tokio::time::timeout(times.adopt_answer, answer).await {
@@ -56,14 +85,20 @@ pub(crate) async fn adopt(fleet: Fleet, above: u64, times: Times) -> Option<Adop
                 continue;
             }
         };
-        if snapshot.version.generation <= above {
+        if snapshot.version != version {
+            warn!(node, "a data plane handed over another policy than it said to hold");
             continue;
         }
-        let version = snapshot.version;
         match tokio::task::spawn_blocking(move || Prepared::from_snapshot(&snapshot)).await {
             Ok(Ok(prepared)) => {
                 info!(node, generation = version.generation, hash = %version.hash, "adopting the policy of a data plane");
-                return Some(Adopted { prepared, version, node });
+                if !entry.authenticated {
+                    warn!(node, peer = %entry.peer, generation = version.generation,
+                          "THE ADOPTED POLICY COMES FROM A PEER THAT DID NOT PROVE WHO IT IS: set control_plane.token, or \
+                           control_plane.tls with a ca_file");
+                }
+                failed.remove(&entry.id);
+                return (Some(Adopted { prepared, version, node }), failed);
             }
             Ok(Err(error)) => {
                 warn!(node, generation = version.generation, %error, "the policy of a data plane cannot be served");
@@ -72,5 +107,5 @@ pub(crate) async fn adopt(fleet: Fleet, above: u64, times: Times) -> Option<Adop
             Err(error) => warn!(node, %error, "the policy of a data plane could not be compiled"),
         }
     }
-    None
+    (None, failed)
 }

@@ -38,6 +38,8 @@ pub struct ApiState {
     pub decider: Decider,
     /// `server.trusted_proxies` of this process, for descriptions that name none.
     pub trusted_proxies: Arc<[IpNet]>,
+    /// Laid over documents that are checked, as over the files.
+    pub environment: Arc<edgequota_config::load::Environment>,
     /// Documents that are checked at the same moment: it is the one expensive thing that anyone may ask for.
     pub checks: Arc<tokio::sync::Semaphore>,
 }

@@ -159,6 +159,7 @@ impl Bound {
             status: Arc::clone(&status),
             decider: options.counters.shared_decider(),
             trusted_proxies: settings.server.trusted_proxies.clone().into(),
+            environment: Arc::new(options.environment.clone()),
             checks: Arc::new(tokio::sync::Semaphore::new(2)),
         };
         let router = admin::router(shared(&options, &publisher)).merge(api::router(state_of_api));
@@ -173,7 +174,10 @@ impl Bound {
         let (first, watch) = Watch::start(vec![target.clone()], options.pace, leaving.clone()).await;
         let poke = watch.poke();
         started(poke.clone());
+        let auth = Arc::new(StreamAuth::new(&settings.control_plane));
         let keeper = Keeper {
+            auth: Arc::clone(&auth),
+            own_kept: false,
             target,
             environment: options.environment,
             publisher: Arc::clone(&publisher),
@@ -189,10 +193,18 @@ impl Bound {
             leaving: leaving.clone(),
         };
         let keeping = tokio::spawn(keeper.run(Watched { first, watch, poke }, newer_receiver));
+        let shutdown = options.shutdown.clone();
+        let keeping = tokio::spawn(async move {
+            // Without it no edit would count any more while everything looked well.
+            if let Err(error) = keeping.await {
+                tracing::error!(%error, "the task that publishes policies failed: the process ends");
+                shutdown.advance(Stage::Draining);
+            }
+        });
         let stream = serve::Shared::new(
             publisher,
             fleet,
-            Arc::new(StreamAuth::new(&settings.control_plane)),
+            auth,
             options.times,
             newer,
             leaving.clone(),

@@ -243,11 +243,7 @@ fn fill(limit: &mut LimitAnswer, state: &LimitState) {
 }
 
 fn key_refused(error: &KeyError) -> VerdictAnswer {
-    let status = match error {
-        KeyError::Missing { code, .. } => *code,
-        _ => 400,
-    };
-    let code = if status == 400 { "bad_request" } else { "key_extraction_failed" };
+    let (status, code) = error.refusal();
     VerdictAnswer::refused(status, code, error.to_string())
 }
 

@@ -129,6 +129,13 @@ struct Entries {
     by_instance: BTreeMap<String, u64>,
 }
 
+impl Entries {
+    /// One stream of each process: one that comes back has two for a moment.
+    fn newest(&self) -> impl Iterator<Item = &Entry> {
+        self.by_instance.values().filter_map(|id| self.by_id.get(id))
+    }
+}
+
 impl Fleet {
     /// For at most `most` streams.
     pub fn new(most: usize) -> Fleet {
@@ -183,7 +190,7 @@ impl Fleet {
     /// Data planes and workers connected now, undamped.
     pub fn count(&self) -> Size {
         let entries = self.entries();
-        let identities = entries.by_id.values().filter_map(|e| e.identity.as_ref());
+        let identities = entries.newest().filter_map(|e| e.identity.as_ref());
         identities.fold(Size { planes: 0, workers: 0 }, |sum, i| Size {
             planes: sum.planes + 1,
             workers: sum.workers.saturating_add(i.workers.max(1)),
@@ -192,7 +199,7 @@ impl Fleet {
 
     /// How many have this content in force.
     pub fn accepted(&self, hash: Hash) -> usize {
-        self.entries().by_id.values().filter(|e| e.accepted.is_some_and(|v| v.hash == hash)).count()
+        self.entries().newest().filter(|e| e.accepted.is_some_and(|v| v.hash == hash)).count()
     }
 
     /// Told of every change of any entry.
@@ -275,7 +282,7 @@ impl Member {
             e.accepted = Some(version);
             e.accepted_at = Some(SystemTime::now());
             e.source = "control_plane".into();
-            e.pending = None;
+            e.pending.take_if(|pending| *pending == version);
             e.rejected = None;
             e.withheld = None;
         });
@@ -313,5 +320,25 @@ impl Drop for Member {
         }
         drop(entries);
         self.fleet.bump();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_process_with_two_streams_counts_once() {
+        let fleet = Fleet::new(10);
+        let join = |instance: &str| {
+            let (member, commands) = fleet.join("127.0.0.1:1".parse().unwrap(), false, false).unwrap();
+            let identity = Identity { instance: instance.into(), workers: 2, ..Identity::default() };
+            member.hello(identity, None, String::new());
+            (member, commands)
+        };
+        let (_old, _new, _other) = (join("a"), join("a"), join("b"));
+        assert_eq!(fleet.count(), Size { planes: 2, workers: 4 });
     }
 }

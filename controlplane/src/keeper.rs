@@ -2,7 +2,7 @@
 //!
 //! It is the only caller of [`Publisher::publish`], `restore` and `restamp`, so versions are given out in one order.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::SystemTime};
 
 use edgequota_config::{
     Problems,
@@ -25,11 +25,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    adopt::{self, Adopted},
+    adopt::{self, Adopted, Wanted},
     assemble::assemble,
     fleet::Fleet,
     history::History,
     publish::{Origin, Prepared, Published, Publisher},
+    serve::auth::StreamAuth,
     status::Status,
     times::Times,
 };
@@ -43,6 +44,9 @@ pub(crate) struct Keeper {
     pub(crate) environment: Environment,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) fleet: Fleet,
+    pub(crate) auth: Arc<StreamAuth>,
+    /// `state_dir` held a policy at start, even if this binary cannot serve it.
+    pub(crate) own_kept: bool,
     pub(crate) history: Arc<History>,
     pub(crate) status: Arc<Status>,
     pub(crate) state: Option<StateDir>,
@@ -68,24 +72,27 @@ async fn at(when: Option<Instant>) {
     }
 }
 
-async fn done(task: &mut Option<JoinHandle<Option<Adopted>>>) -> Option<Adopted> {
+type Asked = (Option<Adopted>, BTreeMap<u64, u32>);
+
+async fn done(task: &mut Option<JoinHandle<Asked>>) -> Asked {
     match task {
         None => std::future::pending().await,
         Some(running) => {
             let adopted = running.await;
             *task = None;
-            adopted.ok().flatten()
+            adopted.unwrap_or_default()
         }
     }
 }
 
 impl Keeper {
     /// Until this process is to leave: from then on nothing is published.
-    pub(crate) async fn run(self, files: Watched, mut newer: mpsc::Receiver<Version>) {
+    pub(crate) async fn run(mut self, files: Watched, mut newer: mpsc::Receiver<Version>) {
         let Watched { first, mut watch, poke } = files;
         self.start(first).await;
         let mut changes = self.fleet.changes();
         let (mut defer_until, mut adopt_at, mut adopting) = (None, self.adoption_due(), None);
+        let mut failed = BTreeMap::new();
         loop {
             tokio::select! {
                 () = self.leaving.cancelled() => return,
@@ -118,15 +125,21 @@ impl Keeper {
                 () = at(adopt_at) => {
                     adopt_at = None;
                     if !self.served_from_files() {
-                        adopting = Some(tokio::spawn(adopt::adopt(self.fleet.clone(), self.generation(), self.times)));
+                        let failed = std::mem::take(&mut failed);
+                        adopting = Some(tokio::spawn(adopt::adopt(self.wanted(), self.times, failed)));
                     }
                 }
-                adopted = done(&mut adopting) => match adopted {
-                    Some(adopted) => self.adopted(adopted).await,
-                    // Asked again while there is someone to ask, at a calm pace.
-                    None if self.publisher.current().is_none() => adopt_at = Some(Instant::now() + self.times.adopt_answer),
-                    None => {}
-                },
+                (adopted, without) = done(&mut adopting) => {
+                    failed = without;
+                    match adopted {
+                        Some(adopted) => self.adopted(adopted).await,
+                        // Asked again while there is someone to ask, at a calm pace.
+                        None if self.publisher.current().is_none() => {
+                            adopt_at = Some(Instant::now() + self.times.adopt_answer);
+                        }
+                        None => {}
+                    }
+                }
             }
         }
     }
@@ -136,20 +149,30 @@ impl Keeper {
         self.publisher.current().map_or(0, |p| p.version.generation)
     }
 
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            fleet: self.fleet.clone(),
+            auth: Arc::clone(&self.auth),
+            above: self.generation(),
+            own: self.own_kept || self.publisher.current().is_some(),
+        }
+    }
+
     fn served_from_files(&self) -> bool {
         self.publisher.current().is_some_and(|p| p.origin == Origin::Files)
     }
 
     /// When to adopt: some time after the first data plane that has something is there, so that the newest is chosen.
     fn adoption_due(&self) -> Option<Instant> {
-        let wanted = self.publisher.current().is_none() && adopt::possible(&self.fleet, 0);
+        let wanted = self.publisher.current().is_none() && self.wanted().possible();
         wanted.then(|| Instant::now() + self.times.adopt_gather)
     }
 
-    async fn start(&self, content: Content) {
+    async fn start(&mut self, content: Content) {
         let kept = self.load_kept().await;
         if let Some(kept) = &kept {
             self.publisher.seen(kept.version.generation);
+            self.own_kept = true;
         }
         match self.prepare(content).await {
             Ok(prepared) => {

@@ -13,6 +13,7 @@ mod keeper;
 mod metrics;
 pub mod publish;
 pub mod serve;
+pub mod settings;
 pub mod status;
 pub mod times;
 

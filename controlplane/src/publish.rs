@@ -6,7 +6,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -19,6 +19,9 @@ use tokio::sync::watch;
 
 /// The bounds of everything that travels.
 pub(crate) const BOUNDS: Bounds = Bounds { plain: MAX_PLAIN, compressed: MAX_COMPRESSED };
+
+/// How fast the clock of another control plane may be: a year.
+const MOST_AHEAD: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Where the policy being served comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +77,11 @@ pub enum NotServable {
 fn lines(problems: &[Problem]) -> String {
     let shown: Vec<String> = problems
         .iter()
-        .map(|p| if p.path.is_empty() { p.message.clone() } else { format!("{}: {}", p.path, p.message) })
+        .map(|p| match p.message.starts_with(&p.path) {
+            // Also when there is no path.
+            true => p.message.clone(),
+            false => format!("{}: {}", p.path, p.message),
+        })
         .collect();
     shown.join("; ")
 }
@@ -274,6 +281,13 @@ impl Publisher {
         }
     }
 
+    /// Whether a peer may name this generation: it was seen before, or a clock that is at most [`MOST_AHEAD`] fast gave
+    /// it out. One claim beyond that would for ever put everything that is issued after it beyond any clock too.
+    pub fn plausible(&self, generation: u64, now: SystemTime) -> bool {
+        let ahead = u64::try_from(MOST_AHEAD.as_millis()).unwrap_or(u64::MAX);
+        generation <= millis(now).saturating_add(ahead) || generation <= *self.highest()
+    }
+
     /// A generation that was used before, in another life of this process.
     pub fn seen(&self, generation: u64) {
         let mut highest = self.highest();
@@ -311,15 +325,16 @@ impl Publisher {
 
 /// max(unix milliseconds, highest issued or seen + 1).
 fn next(highest: &mut u64, now: SystemTime) -> u64 {
-    let millis = now.duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
-    *highest = millis.max(highest.saturating_add(1));
+    *highest = millis(now).max(highest.saturating_add(1));
     *highest
+}
+
+fn millis(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn spec(average: i64) -> PolicySpec {
@@ -370,6 +385,17 @@ mod tests {
         assert_eq!(publisher.restamp(at(1000)).unwrap().version.generation, 9501);
         publisher.seen(20_000);
         assert_eq!(publisher.restamp(at(1000)).unwrap().version.generation, 20_001);
+    }
+
+    #[test]
+    fn a_peer_may_not_name_what_no_clock_gave_out_unless_it_was_seen() {
+        let publisher = Publisher::new();
+        let year = 365 * 24 * 60 * 60 * 1000;
+        assert!(publisher.plausible(1000 + year, at(1000)));
+        assert!(!publisher.plausible(1001 + year, at(1000)));
+        publisher.seen(u64::MAX / 2);
+        assert!(publisher.plausible(u64::MAX / 2, at(1000)));
+        assert!(!publisher.plausible(u64::MAX / 2 + 1, at(1000)));
     }
 
     #[test]

@@ -170,18 +170,89 @@ async fn a_policy_that_this_binary_cannot_read_is_not_adopted() {
 }
 
 #[tokio::test]
-async fn a_newer_policy_of_the_fleet_beats_what_was_kept_while_the_files_are_broken() {
-    let home = Home::with(10);
+async fn a_newer_policy_beats_what_was_kept_only_from_a_peer_that_proved_who_it_is() {
+    let mut home = Home::with(10);
     let running = home.start().await;
     let kept = running.average(10).await["generation"].as_u64().unwrap();
     running.kill().await;
     home.write("policy.yaml", BROKEN);
-    let running = home.start().await;
     let newer = bytes(99);
     let newer_version = version(kept + 1_000, &newer);
-    let mut plane = Plane::join(running.grpc, "a", Some((newer_version, "control_plane"))).await;
+    for extra in ["", "  allow_insecure: true\n"] {
+        home.extra = extra.into();
+        let running = home.start().await;
+        let mut stranger = Plane::join(running.grpc, "a", Some((newer_version, "control_plane"))).await;
+        let said = stranger.within(3 * home.times.deference).await;
+        assert!(!said.iter().any(|m| matches!(m, Said::SendCurrent(_))), "{said:?}");
+        assert_eq!(running.average(10).await["generation"], kept);
+        running.kill().await;
+    }
+    home.extra = "  token: right\n".into();
+    let running = home.start().await;
+    let mut plane = Plane::silent(channel(running.grpc).await, "a", Some("right")).await.unwrap();
+    plane.hello(Some((newer_version, "control_plane"))).await;
     plane.hand_over(newer_version, &newer).await;
     assert_eq!(running.average(99).await["generation"], newer_version.generation);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn another_policy_than_announced_is_not_adopted() {
+    let (_home, running) = lost().await;
+    let (said, given, good) = (bytes(5), bytes(6), bytes(7));
+    let mut odd = Plane::join(running.grpc, "odd", Some((version(90, &said), "control_plane"))).await;
+    let mut even = Plane::join(running.grpc, "even", Some((version(50, &good), "control_plane"))).await;
+    odd.hand_over(version(95, &given), &given).await;
+    even.hand_over(version(50, &good), &good).await;
+    assert_eq!(running.average(7).await["source"], "adopted from even");
+    running.stop().await;
+}
+
+/// No claim of a peer puts what is issued after it beyond what peers may name.
+#[tokio::test]
+async fn a_generation_beyond_any_clock_locks_nobody_out() {
+    let home = Home::with(10);
+    let running = home.start().await;
+    running.average(10).await;
+    let mut liar = Plane::join(running.grpc, "liar", Some((version(u64::MAX / 2, &bytes(1)), "control_plane"))).await;
+    let refused = loop {
+        if let Err(status) = liar.next().await {
+            break status;
+        }
+    };
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    home.write("policy.yaml", &policy(20));
+    let issued = running.average(20).await["generation"].as_u64().unwrap();
+    assert!(issued < u64::MAX / 4, "{issued}");
+    let mut plane = Plane::join(running.grpc, "a", None).await;
+    let version = plane.take().await.version;
+    running.stop().await;
+    let running = home.start().await;
+    let mut plane = Plane::join(running.grpc, "a", Some((version, "control_plane"))).await;
+    assert_eq!(plane.relabel().await.generation, version.generation);
+    running.stop().await;
+}
+
+/// A state directory from before such claims were refused.
+#[tokio::test]
+async fn a_kept_generation_far_in_the_future_is_served_consistently() {
+    let home = Home::with(10);
+    let far = version(u64::MAX / 2, &bytes(10));
+    std::fs::create_dir_all(home.state_dir()).unwrap();
+    let state = edgequota_config::state::StateDir::open(&home.state_dir()).unwrap();
+    state.save(&edgequota_policy::Snapshot { version: far, bytes: bytes(10).into() }).unwrap();
+    drop(state);
+    let running = home.start().await;
+    running.average(10).await;
+    let mut plane = Plane::join(running.grpc, "a", Some((far, "state_dir"))).await;
+    assert_eq!(plane.take().await.version.generation, far.generation + 1);
+    home.write("policy.yaml", &policy(20));
+    let got = plane.take().await;
+    assert_eq!((got.version.generation, got.spec.rate_limit.average), (far.generation + 2, 20));
+    eventually("it is in step", async || {
+        (http::get(running.admin, "/v1/dataplanes").await.1["in_step"] == 1).then_some(())
+    })
+    .await;
     running.stop().await;
 }
 

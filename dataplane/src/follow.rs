@@ -20,7 +20,7 @@ use edgequota_ops::{metrics::Metrics, probes::Probes};
 use edgequota_policy::PolicySpec;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::policy_slot::PolicySlot;
 use apply::Applier;
@@ -138,16 +138,22 @@ impl Follower {
                 Ok(Ok(channel)) => {
                     let began = Instant::now();
                     let end = session::run(self, channel, &mut fallback).await;
-                    info!(address, reason = %end, "the control-plane stream ended");
+                    warn!(address, reason = %end, "the control-plane stream ended");
+                    self.applier.say_waiting(Some(&end.to_string()));
                     // A stream that breaks at once every time must not be retried at once every time.
                     if began.elapsed() >= self.config.times.dead {
                         backoff.reset();
                     }
                 }
                 Ok(Err(error)) => {
-                    warn!(address, error = %chain(&error), "cannot reach the control plane")
+                    let error = chain(&error);
+                    warn!(address, error, "cannot reach the control plane");
+                    self.applier.say_waiting(Some(&error));
                 }
-                Err(_) => warn!(address, "the control plane did not answer in time"),
+                Err(_) => {
+                    warn!(address, "the control plane did not answer in time");
+                    self.applier.say_waiting(Some("no answer in time"));
+                }
             }
             self.pause(backoff.next(), &mut fallback).await;
         }

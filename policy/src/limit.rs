@@ -111,6 +111,16 @@ pub enum KeyError {
     },
 }
 
+impl KeyError {
+    /// Status and error code of the refusal.
+    pub fn refusal(&self) -> (u16, &'static str) {
+        match self {
+            KeyError::Missing { code, .. } => (*code, "key_extraction_failed"),
+            KeyError::Repeated { .. } | KeyError::NotText { .. } => (400, "bad_request"),
+        }
+    }
+}
+
 /// What applies to one subject, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effective {

@@ -27,7 +27,11 @@ impl ApiError {
     }
 
     pub(crate) fn no_policy(message: impl Into<String>) -> ApiError {
-        ApiError { status: StatusCode::SERVICE_UNAVAILABLE, error: "no_policy", message: message.into() }
+        let mut message = message.into();
+        if message.is_empty() {
+            message = "the policy files are being read for the first time: ask again in a moment".into();
+        }
+        ApiError { status: StatusCode::SERVICE_UNAVAILABLE, error: "no_policy", message }
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> ApiError {

@@ -90,8 +90,8 @@ pub(super) async fn list(State(state): State<ApiState>) -> Json<FleetAnswer> {
     let told = *state.fleet.size().borrow();
     Json(FleetAnswer {
         policy: served.map(|v| v.to_string()),
-        connected: entries.len(),
-        in_step: entries.iter().filter(|e| in_step(e)).count(),
+        connected: count.planes as usize,
+        in_step: served.map_or(0, |served| state.fleet.accepted(served.hash)),
         workers: count.workers,
         told_planes: told.map(|size| size.planes),
         dataplanes: entries.iter().map(|e| one(e, in_step(e))).collect(),

@@ -82,9 +82,11 @@ pub(super) async fn current(State(state): State<ApiState>) -> Result<Json<Curren
     };
     let spec = std::sync::Arc::clone(&published.spec);
     // A policy of 16 MiB takes a while to be written for people.
+    let turn = state.checks.acquire().await.map_err(|error| ApiError::internal(error.to_string()))?;
     let policy = tokio::task::spawn_blocking(move || spec.redacted())
         .await
         .map_err(|error| ApiError::internal(error.to_string()))?;
+    drop(turn);
     Ok(Json(CurrentAnswer {
         version: published.version.to_string(),
         generation: published.version.generation,

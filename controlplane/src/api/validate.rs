@@ -1,12 +1,14 @@
 //! `POST /v1/policy/validate`.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     body::Bytes,
     extract::{State, rejection::BytesRejection},
     response::{IntoResponse, Response},
 };
-use edgequota_config::Document;
+use edgequota_config::{Document, load::Environment};
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -36,7 +38,7 @@ pub(crate) struct ValidateAnswer {
     warnings: Vec<ProblemAnswer>,
 }
 
-/// Checks a policy (YAML or JSON) as a file would be checked. Nothing is published. A document that does not do is
+/// Checks a policy (YAML or JSON) as a file would be checked, with the environment of this process over it. Nothing is published. A document that does not do is
 /// answered with 422 and every problem with its line and column.
 #[utoipa::path(
     post, path = "/v1/policy/validate",
@@ -54,7 +56,8 @@ pub(super) async fn validate(
     })?;
     let turn = state.checks.acquire().await.map_err(|error| ApiError::internal(error.to_string()))?;
     let served = state.publisher.current().map(|p| p.version.hash);
-    let checked = tokio::task::spawn_blocking(move || check(&body)).await;
+    let environment = Arc::clone(&state.environment);
+    let checked = tokio::task::spawn_blocking(move || check(&body, &environment)).await;
     drop(turn);
     let (prepared, answer) = checked.map_err(|error| ApiError::internal(error.to_string()))?;
     let Some(prepared) = prepared else {
@@ -66,11 +69,11 @@ pub(super) async fn validate(
     Ok(Json(ValidateAnswer { unchanged, hash, message: message.into(), ..answer }).into_response())
 }
 
-fn check(body: &[u8]) -> (Option<Prepared>, ValidateAnswer) {
+fn check(body: &[u8], environment: &Environment) -> (Option<Prepared>, ValidateAnswer) {
     let assembled = std::str::from_utf8(body)
         .map_err(|_| edgequota_config::Problems::whole(NAME, "is not valid UTF-8"))
         .and_then(|text| Document::parse(NAME, text))
-        .and_then(|document| assemble::document(document, None));
+        .and_then(|document| assemble::document(document, Some(environment)));
     let prepared = assembled.and_then(|assembled| {
         let warnings = assembled.warnings.iter().map(ProblemAnswer::of).collect::<Vec<_>>();
         let prepared = Prepared::new(assembled.spec)

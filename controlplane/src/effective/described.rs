@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use edgequota_policy::host::normalise_host;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -150,7 +151,7 @@ impl Described {
         };
         Ok(Request {
             method,
-            host: host(&self.host),
+            host: normalise_host(&self.host),
             path: path.to_owned(),
             headers,
             peer: peer.to_canonical(),
@@ -192,16 +193,6 @@ fn network(text: &str) -> Result<IpNet, BadDescription> {
     text.parse::<IpNet>()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
         .map_err(|_| bad("trusted_proxies", text, "an address or a CIDR"))
-}
-
-/// Lower case, without port and brackets.
-fn host(raw: &str) -> String {
-    let bare = match raw.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None if raw.matches(':').count() == 1 => raw.split(':').next().unwrap_or_default(),
-        None => raw,
-    };
-    bare.trim_end_matches('.').to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -253,7 +244,7 @@ mod tests {
     #[test]
     fn hosts_lose_port_brackets_case_and_the_root_dot() {
         for (raw, bare) in [("A.B:80", "a.b"), ("[::1]:80", "::1"), ("::1", "::1"), ("a.", "a"), ("", "")] {
-            assert_eq!(host(raw), bare, "{raw}");
+            assert_eq!(normalise_host(raw), bare, "{raw}");
         }
     }
 }

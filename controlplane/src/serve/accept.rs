@@ -112,7 +112,10 @@ async fn prepare(
     let (io, info) = match tls {
         None => (Io::Plain(tcp), Peer { address: canonical(peer), tls: false, certificate: false }),
         Some(tls) => {
-            let stream = TlsAcceptor::from(tls.0.current()).accept(tcp).await?;
+            let handshake = TlsAcceptor::from(tls.0.current()).accept(tcp).await;
+            let stream = handshake.inspect_err(
+                |error| warn!(peer = %canonical(peer), %error, "a TLS handshake on control_plane.listen failed"),
+            )?;
             let certificate = stream.get_ref().1.peer_certificates().is_some_and(|c| !c.is_empty());
             (Io::Tls(Box::new(stream)), Peer { address: canonical(peer), tls: true, certificate })
         }

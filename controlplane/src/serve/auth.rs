@@ -18,6 +18,8 @@ const MOST_TOKEN: u64 = 4096;
 pub struct StreamAuth {
     token: Token,
     allow_insecure: bool,
+    /// Nobody has to prove anything.
+    open: bool,
 }
 
 #[derive(Debug)]
@@ -39,10 +41,12 @@ impl StreamAuth {
             Token::None
         };
         let verified = settings.tls.enabled && !settings.tls.ca_file.is_empty();
+        let open = matches!(token, Token::None) && !verified;
         match (&token, settings.tls.enabled) {
-            (Token::None, _) if !verified => warn!(
-                "ANYONE WHO REACHES control_plane.listen CAN READ THE POLICY: set control_plane.token, or \
-                 control_plane.tls with a ca_file so that data planes must show a certificate"
+            _ if open => warn!(
+                "ANYONE WHO REACHES control_plane.listen CAN READ THE POLICY, AND REPLACE IT while the files are broken \
+                 and nothing is in control_plane.state_dir: set control_plane.token, or control_plane.tls with a ca_file \
+                 so that data planes must show a certificate"
             ),
             (Token::Literal(_) | Token::File(_), false) => {
                 warn!("control_plane.token crosses the network in clear: set control_plane.tls.enabled")
@@ -52,7 +56,7 @@ impl StreamAuth {
         if settings.allow_insecure {
             warn!("control_plane.allow_insecure: literal secrets in a policy go to any data plane, in clear");
         }
-        StreamAuth { token, allow_insecure: settings.allow_insecure }
+        StreamAuth { token, allow_insecure: settings.allow_insecure, open }
     }
 
     /// Whether this peer proved who it is; an error is the answer to one that had to and did not.
@@ -72,6 +76,12 @@ impl StreamAuth {
             Some(_) => Err(Status::unauthenticated("the control-plane token is wrong")),
             None => Err(Status::unauthenticated("a control-plane token is needed: set control_plane.token")),
         }
+    }
+
+    /// Whether the policy of this peer may become the fleet's. `own`: there is one of our own, which only a peer that
+    /// proved who it is may replace.
+    pub fn may_hand_over(&self, authenticated: bool, own: bool) -> bool {
+        authenticated || (!own && (self.allow_insecure || self.open))
     }
 
     /// Why a policy with literal secrets must not go to this peer; `None`: it may.
@@ -128,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_token_is_needed_where_one_is_set() {
-        let auth = StreamAuth { token: Token::Literal("right".into()), allow_insecure: false };
+        let auth = StreamAuth { token: Token::Literal("right".into()), allow_insecure: false, open: false };
         assert!(auth.check(&with("right"), &peer(false, false)).unwrap());
         assert_eq!(auth.check(&with("wrong"), &peer(true, true)).unwrap_err().code(), tonic::Code::Unauthenticated);
         let missing = auth.check(&MetadataMap::new(), &peer(true, true)).unwrap_err();
@@ -140,7 +150,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         std::fs::write(&path, "first\n").unwrap();
-        let auth = StreamAuth { token: Token::File(path.clone()), allow_insecure: false };
+        let auth = StreamAuth { token: Token::File(path.clone()), allow_insecure: false, open: false };
         assert!(auth.check(&with("first"), &peer(true, false)).unwrap());
         std::fs::write(&path, "second\n").unwrap();
         assert!(auth.check(&with("second"), &peer(true, false)).unwrap());
@@ -151,11 +161,22 @@ mod tests {
 
     #[test]
     fn literal_secrets_need_encryption_and_proof() {
-        let auth = StreamAuth { token: Token::None, allow_insecure: false };
+        let auth = StreamAuth { token: Token::None, allow_insecure: false, open: true };
         assert_eq!(auth.withhold_secrets(true, true), None);
         assert!(auth.withhold_secrets(true, false).unwrap().contains("did not prove"));
         assert!(auth.withhold_secrets(false, true).unwrap().contains("not encrypted"));
-        let open = StreamAuth { token: Token::None, allow_insecure: true };
+        let open = StreamAuth { token: Token::None, allow_insecure: true, open: true };
         assert_eq!(open.withhold_secrets(false, false), None);
+    }
+
+    #[test]
+    fn who_proved_nothing_never_replaces_a_policy_of_our_own() {
+        let auth = |allow_insecure, open| StreamAuth { token: Token::None, allow_insecure, open };
+        for (allow_insecure, open) in [(false, false), (false, true), (true, false), (true, true)] {
+            let auth = auth(allow_insecure, open);
+            assert!(auth.may_hand_over(true, true) && auth.may_hand_over(true, false));
+            assert!(!auth.may_hand_over(false, true));
+            assert_eq!(auth.may_hand_over(false, false), allow_insecure || open);
+        }
     }
 }

@@ -1,17 +1,20 @@
 //! When a policy is sent again that a data plane refused.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use edgequota_policy::Hash;
 use tokio::time::Instant;
+
+/// Refused contents that are remembered on one stream.
+const MOST_UNSUPPORTED: usize = 16;
 
 /// What is remembered of refusals on one stream.
 #[derive(Debug)]
 pub(crate) struct Retry {
     first: Duration,
     most: Duration,
-    /// Content that will never do; a new Hello clears it.
-    unsupported: Option<Hash>,
+    /// Content that will never do, the newest last; a new Hello clears it.
+    unsupported: VecDeque<Hash>,
     local: Option<Local>,
 }
 
@@ -24,17 +27,20 @@ struct Local {
 
 impl Retry {
     pub(crate) fn new(first: Duration, most: Duration) -> Retry {
-        Retry { first, most, unsupported: None, local: None }
+        Retry { first, most, unsupported: VecDeque::new(), local: None }
     }
 
     /// A new Hello: a new chance.
     pub(crate) fn clear(&mut self) {
-        self.unsupported = None;
+        self.unsupported.clear();
         self.local = None;
     }
 
     pub(crate) fn unsupported(&mut self, hash: Hash) {
-        self.unsupported = Some(hash);
+        if self.unsupported.len() == MOST_UNSUPPORTED {
+            self.unsupported.pop_front();
+        }
+        self.unsupported.push_back(hash);
         self.local = None;
     }
 
@@ -47,13 +53,14 @@ impl Retry {
         self.local = Some(Local { hash, pause, due: now + pause });
     }
 
-    pub(crate) fn accepted(&mut self) {
-        self.clear();
+    /// This content is in force: nothing is held against it any more. What was refused before stays refused.
+    pub(crate) fn accepted(&mut self, hash: Hash) {
+        self.local.take_if(|local| local.hash == hash);
     }
 
     /// Whether this content may be sent at `now`.
     pub(crate) fn allows(&self, hash: Hash, now: Instant) -> bool {
-        self.unsupported != Some(hash) && self.local.as_ref().is_none_or(|l| l.hash != hash || now >= l.due)
+        !self.unsupported.contains(&hash) && self.local.as_ref().is_none_or(|l| l.hash != hash || now >= l.due)
     }
 
     /// When to look again.
@@ -77,6 +84,21 @@ mod tests {
         assert!(retry.allows(B, now));
         assert_eq!(retry.due(now), None);
         retry.clear();
+        assert!(retry.allows(A, now));
+    }
+
+    #[test]
+    fn what_was_refused_stays_refused_after_other_content() {
+        let (mut retry, now) = (Retry::new(Duration::from_secs(5), Duration::from_secs(300)), Instant::now());
+        retry.unsupported(A);
+        retry.unsupported(B);
+        retry.accepted(Hash([3; 32]));
+        assert!(!retry.allows(A, now) && !retry.allows(B, now));
+        let mut retry = Retry::new(Duration::from_secs(5), Duration::from_secs(300));
+        retry.local(A, now);
+        retry.accepted(B);
+        assert!(!retry.allows(A, now), "a repeated ack does not end the pause of other content");
+        retry.accepted(A);
         assert!(retry.allows(A, now));
     }
 

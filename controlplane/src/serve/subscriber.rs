@@ -193,6 +193,7 @@ impl Subscriber {
     fn hello(&mut self, said: &control::Hello) -> Result<(), Status> {
         let identity = hello::identity(said).map_err(Status::invalid_argument)?;
         let holds = said.holds.as_ref().map(hello::version).transpose().map_err(Status::invalid_argument)?;
+        holds.map_or(Ok(()), |version| self.plausible(version))?;
         let source = match said.source.as_str() {
             source @ ("control_plane" | "state_dir" | "own_file") => source,
             _ => "",
@@ -212,6 +213,15 @@ impl Subscriber {
         self.tell_size(*self.shared.fleet.size().borrow());
         self.push(None);
         Ok(())
+    }
+
+    /// Acks and refusals need no such check: they count only for a version that was sent.
+    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
+    fn plausible(&self, version: Version) -> Result<(), Status> {
+        if self.shared.publisher.plausible(version.generation, std::time::SystemTime::now()) {
+            return Ok(());
+        }
+        Err(Status::invalid_argument("version.generation is beyond any clock: is this host's state_dir damaged?"))
     }
 
     /// Remembers the generation that it holds, and reports one that is newer than ours.
@@ -239,7 +249,7 @@ impl Subscriber {
         }
         self.held = Some(version);
         self.told = Some(version);
-        self.retry.accepted();
+        self.retry.accepted(version.hash);
         self.member.acked(version);
         self.push(None);
         Ok(())
@@ -363,6 +373,7 @@ impl Subscriber {
             return Err(Status::invalid_argument("a policy was handed over that nobody asked for"));
         };
         let version = wire_version(wire.version)?;
+        self.plausible(version)?;
         let unpacked = tokio::task::spawn_blocking(move || {
             let plain = envelope::unpack(&wire.gzip, wire.plain_size, BOUNDS).map_err(|e| e.to_string())?;
             if Hash::of(&plain) == version.hash { Ok(plain) } else { Err("its hash is wrong".to_owned()) }

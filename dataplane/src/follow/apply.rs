@@ -145,7 +145,8 @@ impl Applier {
         .await;
         match loaded {
             Ok(kept) => self.kept = kept,
-            Err(error) => warn!(%error, "the last good policy on disk could not be read"),
+            // There may be one: no looser policy takes its place.
+            Err(error) => self.kept = Kept::Unreadable(format!("reading it failed: {error}")),
         }
         if let Kept::Unreadable(reason) = &self.kept {
             warn!(reason, "this binary cannot use the last good policy on disk; it waits for the control plane");
@@ -213,6 +214,7 @@ impl Applier {
         }
         if let Kept::Ready(kept) = &self.kept
             && kept.snapshot.version.hash == version.hash
+            && kept.snapshot.version.generation <= version.generation
         {
             let snapshot = Snapshot { version, bytes: Arc::clone(&kept.snapshot.bytes) };
             let prepared = Prepared { snapshot, policy: Arc::clone(&kept.policy) };
@@ -260,7 +262,7 @@ impl Applier {
             text.push_str(&format!("; the last good policy in state_dir cannot be used by this version: {reason}"));
         }
         if let Some(reason) = reason {
-            text.push_str(&format!("; it says: {reason}"));
+            text.push_str(&format!(" ({reason})"));
         }
         self.guard.close(&text);
     }

@@ -80,7 +80,21 @@ pub(super) async fn run(follower: &mut Follower, channel: Channel, fallback: &mu
     let mut client = ControlPlaneClient::new(channel)
         .max_decoding_message_size(MOST_MESSAGE)
         .max_encoding_message_size(MOST_MESSAGE);
-    let subscribed = tokio::time::timeout(times.connect, client.subscribe(request)).await;
+    let subscribed = {
+        let subscribing = tokio::time::timeout(times.connect, client.subscribe(request));
+        tokio::pin!(subscribing);
+        loop {
+            tokio::select! {
+                subscribed = &mut subscribing => break subscribed,
+                // A control plane that takes the connection and says nothing delays the first policy no longer.
+                () = sleep_until(fallback.at), if fallback.armed(&session.follower.applier) => {
+                    if fallback.fall_back(&mut session.follower.applier).await && !session.hello() {
+                        return End::NotReading;
+                    }
+                }
+            }
+        }
+    };
     let mut incoming = match subscribed {
         Err(_) => return End::Silent,
         Ok(Err(status)) => return End::Refused(status),
@@ -186,9 +200,7 @@ impl Session<'_> {
             return Err(End::Malformed("a second policy before the first was answered"));
         }
         if let Err(refused) = self.follower.applier.check_newer(version) {
-            self.refuse(version, &refused)?;
-            // It knows less than we hold: say it again.
-            return if self.hello() { Ok(()) } else { Err(End::NotReading) };
+            return self.not_newer(version, &refused);
         }
         if self.follower.applier.relabel(version) {
             return self.accept(version);
@@ -201,11 +213,21 @@ impl Session<'_> {
     fn prepared(&mut self, (version, result): (Version, Result<Prepared, Refused>)) -> Result<(), End> {
         match result {
             Ok(prepared) => {
+                // While it was being compiled, the kept policy may have been put in force.
+                if let Err(refused) = self.follower.applier.check_newer(version) {
+                    return self.not_newer(version, &refused);
+                }
                 self.follower.applier.put_pushed(prepared);
                 self.accept(version)
             }
             Err(refused) => self.refuse(version, &refused),
         }
+    }
+
+    fn not_newer(&mut self, version: Version, refused: &Refused) -> Result<(), End> {
+        self.refuse(version, refused)?;
+        // It knows less than we hold: say it again.
+        if self.hello() { Ok(()) } else { Err(End::NotReading) }
     }
 
     fn relabelled(&mut self, version: Version) -> Result<(), End> {

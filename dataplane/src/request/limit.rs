@@ -30,7 +30,7 @@ pub(crate) fn asks(client: &Client, target: &Target, received: &Received, routed
                 client.worker.shared.metrics.key_extract_errors.inc();
                 // A shadow limit never refuses, not even for want of a key.
                 if limit.mode == Mode::Enforce {
-                    return Err(key_error(error));
+                    return Err(key_error(&error));
                 }
             }
         }
@@ -38,12 +38,10 @@ pub(crate) fn asks(client: &Client, target: &Target, received: &Received, routed
     Ok(asks)
 }
 
-fn key_error(error: KeyError) -> Reject {
+fn key_error(error: &KeyError) -> Reject {
+    let (code, kind) = error.refusal();
     let why = error.to_string();
-    match error {
-        KeyError::Missing { code, .. } => Reject::KeyExtraction { why, code },
-        KeyError::Repeated { .. } | KeyError::NotText { .. } => Reject::BadRequest { why },
-    }
+    if kind == "bad_request" { Reject::BadRequest { why } } else { Reject::KeyExtraction { why, code } }
 }
 
 /// Spends a token of each, or of none.

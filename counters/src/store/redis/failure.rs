@@ -49,7 +49,12 @@ impl Failure {
 
     /// About keys, not commands: says nothing about what other keys may.
     pub(super) fn is_about_keys(&self) -> bool {
-        matches!(self, Failure::NoPermission(text) if text.contains("key"))
+        // What is refused stands behind these words; a name with "key" in it may stand before them.
+        let refused = |text: &str| {
+            let mut ends = ["permissions to access ", "can't access "].iter().filter_map(|w| text.split_once(w));
+            ends.any(|(_, what)| what.contains("key"))
+        };
+        matches!(self, Failure::NoPermission(text) if refused(text))
     }
 }
 
@@ -122,6 +127,20 @@ mod tests {
         ] {
             let Failure::NoPermission(text) = of(&line) else { unreachable!("{line}") };
             assert!(text.starts_with("+hset is missing"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_user_with_key_in_its_name_makes_no_problem_of_keys() {
+        for (line, keys) in [
+            ("NOPERM No permissions to access a key", true),
+            ("NOPERM User edge has no permissions to access the '{rl:edgequota:}:x' key", true),
+            ("NOPERM this user has no permissions to access one of the keys used as arguments", true),
+            ("ERR The user executing the script can't access at least one of the keys mentioned", true),
+            ("NOPERM User monkey has no permissions to run the 'eval' command", false),
+            ("NOPERM User edge has no permissions to run the 'keys' command", false),
+        ] {
+            assert_eq!(of(line).is_about_keys(), keys, "{line}");
         }
     }
 

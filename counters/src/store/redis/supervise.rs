@@ -184,6 +184,9 @@ async fn tend(
     settings: &Redis,
     password: &SecretString,
 ) -> End {
+    // Outside of the loop: whatever else happens, its clock goes on.
+    let new_password = password_changed(settings, password);
+    tokio::pin!(new_password);
     loop {
         tokio::select! {
             () = primary.stop.cancelled() => return End::Stop,
@@ -195,7 +198,7 @@ async fn tend(
                 }
             }
             () = changed(changes) => return End::Replace,
-            () = password_changed(settings, password) => {
+            () = &mut new_password => {
                 tracing::info!("redis.password_file changed");
                 return End::Replace;
             }
