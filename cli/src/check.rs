@@ -3,8 +3,10 @@
 use std::{path::Path, process::ExitCode};
 
 use edgequota_config::{
-    Document, Problems, Role, Settings,
-    load::{self, process_environment},
+    Document, Place, Problems, Role, Settings,
+    load::{self, Environment, process_environment},
+    problems::Located,
+    watch::Target,
 };
 use edgequota_controlplane::{assemble, explain};
 
@@ -45,50 +47,43 @@ fn problems_of(path: &Path) -> Result<String, Problems> {
     let environment = process_environment();
     let (target, content) = explain::read(path)?;
     let mut problems = Problems::default();
-    let mut parts = Vec::new();
-    let single = matches!(target, edgequota_config::watch::Target::File(_));
-    if single && let Some((path, Ok(text))) = content.files.first() {
-        let document = Document::parse(&path.display().to_string(), text)?;
-        match document.settings(&environment) {
-            Ok(settings) => {
-                let mut more = settings.not_built();
-                more.extend(settings.role_problems(role_of(&settings)));
-                problems.0.extend(document.locate_with(Some(&environment), more));
-                parts.push("settings");
+    let (mut settings, mut policy) = (false, true);
+    if let (Target::File(_), Some((file, Ok(text)))) = (&target, content.files.first()) {
+        let document = Document::parse(&file.display().to_string(), text)?;
+        settings = true;
+        policy = document.has_policy();
+        problems.0.extend(problems_of_settings(&document, &environment));
+    }
+    if policy {
+        match assemble::assemble(&target, &content, &environment) {
+            Ok(assembled) => assembled.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}"))),
+            Err(more) => {
+                // An unknown top-level key is found by the check of either part.
+                let known: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
+                problems.0.extend(more.0.into_iter().filter(|p| !known.contains(&p.to_string())));
             }
-            Err(more) => problems.0.extend(more.0),
-        }
-        if !document.has_policy() {
-            return if problems.0.is_empty() {
-                Ok("the settings are right; there is no policy in it".to_owned())
-            } else {
-                Err(problems)
-            };
         }
     }
-    match assemble::assemble(&target, &content, &environment) {
-        Ok(assembled) => {
-            for warning in &assembled.warnings {
-                complain(&format!("warning: {warning}"));
-            }
-            let unbuilt = assembled.spec.not_built();
-            problems.0.extend(Problems::whole(&path.display().to_string(), "").0.into_iter().flat_map(|at| {
-                unbuilt.iter().map(move |p| edgequota_config::problems::Located {
-                    path: p.path.clone(),
-                    message: p.message.clone(),
-                    ..at.clone()
-                })
-            }));
-            parts.push("policy");
+    problems.0.sort_by_key(|problem| match &problem.place {
+        Place::File { file, line, column } => (file.clone(), *line, *column),
+        Place::Whole(file) => (file.clone(), usize::MAX, 0),
+        Place::Env(_) => (String::new(), 0, 0),
+    });
+    problems.into_result()?;
+    Ok(match (settings, policy) {
+        (true, true) => "settings and policy are right".to_owned(),
+        (true, false) => "the settings are right; there is no policy in it".to_owned(),
+        (false, _) => "the policy is right".to_owned(),
+    })
+}
+
+fn problems_of_settings(document: &Document, environment: &Environment) -> Vec<Located> {
+    match document.settings(environment) {
+        Ok(settings) => {
+            let mut more = settings.not_built();
+            more.extend(settings.role_problems(role_of(&settings)));
+            document.locate_with(Some(environment), more)
         }
-        Err(more) => {
-            let known: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
-            problems.0.extend(more.0.into_iter().filter(|p| !known.contains(&p.to_string())));
-        }
-    }
-    if problems.0.is_empty() {
-        Ok(format!("{} right", if parts.len() == 2 { "settings and policy are" } else { "the policy is" }))
-    } else {
-        Err(problems)
+        Err(problems) => problems.0,
     }
 }

@@ -48,6 +48,11 @@ impl Default for Pace {
     }
 }
 
+/// Reads targets once, with the same bounds.
+pub fn read_now(targets: &[Target]) -> Content {
+    read::all(targets)
+}
+
 /// Reads once now (returned), then reports every later change of content. `poke` (SIGHUP) makes it read at once.
 /// The watch is in place before the first read, so an edit during start is not missed.
 #[derive(Debug)]

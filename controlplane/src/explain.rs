@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc};
 use edgequota_config::{
     Problems,
     load::Environment,
-    watch::{Content, Target},
+    watch::{Content, Target, read_now},
 };
 
 pub use remote::ask;
@@ -79,20 +79,8 @@ pub async fn local(path: &Path, environment: &Environment, described: &Described
 /// The content of a file, or of a directory of policy files, read once.
 pub fn read(path: &Path) -> Result<(Target, Content), Problems> {
     let name = path.display().to_string();
-    let failed = |error: std::io::Error| Problems::whole(&name, error.to_string());
-    let file = |path: &Path| std::fs::read_to_string(path).map_err(|error| error.to_string());
-    if !std::fs::metadata(path).map_err(failed)?.is_dir() {
-        return Ok((Target::File(path.to_owned()), Content { files: vec![(path.to_owned(), file(path))] }));
-    }
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let hidden = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|e| e == "yaml" || e == "yml") && path.is_file() {
-            let text = file(&path);
-            files.push((path, text));
-        }
-    }
-    files.sort();
-    Ok((Target::Directory(path.to_owned()), Content { files }))
+    let is_directory = std::fs::metadata(path).map_err(|error| Problems::whole(&name, error.to_string()))?.is_dir();
+    let target = if is_directory { Target::Directory(path.to_owned()) } else { Target::File(path.to_owned()) };
+    let content = read_now(std::slice::from_ref(&target));
+    Ok((target, content))
 }

@@ -1,11 +1,8 @@
 //! The policy in force: one slot, one writer, read once per request.
 
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::SystemTime,
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwapOption;
@@ -43,10 +40,6 @@ pub struct InForce {
     pub policy: Arc<Policy>,
     /// Where it comes from.
     pub source: Source,
-    /// When it came into force here.
-    pub since: SystemTime,
-    /// When it was last confirmed by its source (equal to `since` at first).
-    pub confirmed: SystemTime,
 }
 
 /// The slot. Workers keep their own `Arc` and compare `serial` (one load of a read-mostly line) per request.

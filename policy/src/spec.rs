@@ -95,10 +95,11 @@ impl PolicySpec {
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         let spec: PolicySpec = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
             let path = error.path().to_string();
-            let message = error.into_inner().to_string();
+            let message = without_values(&error.into_inner().to_string());
             Problem { path: if path == "." { String::new() } else { path }, message }
         })?;
-        reader.end().map_err(|error| Problem { path: String::new(), message: error.to_string() })?;
+        let end = reader.end();
+        end.map_err(|_| Problem { path: String::new(), message: "something stands after its end".to_owned() })?;
         Ok(spec.resolved())
     }
     /// Whether a secret stands in it literally (not `{env}` or `{file}`): a header of the events receiver, or an
@@ -118,5 +119,16 @@ impl PolicySpec {
     /// SHA-256 of the canonical bytes.
     pub fn hash(&self) -> Hash {
         Hash::of(&self.canonical())
+    }
+}
+
+/// What a newer or broken writer sent goes into logs and answers, and any value may be a secret: only names are told.
+fn without_values(message: &str) -> String {
+    let told = message.split(" at line ").next().unwrap_or_default();
+    let names_only = ["unknown field", "missing field", "duplicate field"];
+    if names_only.iter().any(|start| told.starts_with(start)) {
+        told.to_owned()
+    } else {
+        "a value that this version does not understand".to_owned()
     }
 }

@@ -1,6 +1,6 @@
 //! Puts policies in force: the only writer of the slot. Decoding and compiling happen off the async threads.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use edgequota_config::state::{Found, StateDir};
 use edgequota_ops::probes::{Guard, Probes};
@@ -275,14 +275,7 @@ impl Applier {
     }
 
     fn put(&mut self, prepared: Prepared, source: Source) {
-        let now = SystemTime::now();
-        self.slot.put(InForce {
-            snapshot: prepared.snapshot,
-            policy: prepared.policy,
-            source,
-            since: now,
-            confirmed: now,
-        });
+        self.slot.put(InForce { snapshot: prepared.snapshot, policy: prepared.policy, source });
         self.measured.confirm();
         self.guard.open();
         self.probes.note("policy", None);

@@ -125,13 +125,7 @@ impl FileSource {
         let clock = now.duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
         prepared.snapshot.version.generation = clock.max(before.saturating_add(1));
         info!(version = %prepared.snapshot.version, bytes = prepared.snapshot.bytes.len(), "policy in force");
-        self.slot.put(InForce {
-            snapshot: prepared.snapshot,
-            policy: prepared.policy,
-            source: Source::OwnFile,
-            since: now,
-            confirmed: now,
-        });
+        self.slot.put(InForce { snapshot: prepared.snapshot, policy: prepared.policy, source: Source::OwnFile });
         self.measured.confirm();
         self.guard.open();
     }
