@@ -338,6 +338,12 @@ impl Keeper {
         self.guard.open();
         info!(version = %published.version, origin = %published.origin, bytes = published.bytes.len(),
               compressed = published.gzip.len(), planes = self.fleet.count().planes, "policy published");
+        // It may be meant. It is also what a lost file or a forgotten block looks like.
+        if before.as_ref().is_some_and(|b| b.policy.default_limit().is_some())
+            && published.policy.default_limit().is_none()
+        {
+            warn!("the default limit is gone: requests without a limit of their route are not limited any more");
+        }
         if keep {
             self.keep(published.snapshot()).await;
         }
