@@ -178,7 +178,7 @@ async fn a_control_plane_that_restarts_with_a_broken_file_serves_its_last_good()
     fleet.planes[1].until_ready(IN_STEP).await;
     enforces(&fleet.planes[1], 7, Duration::from_secs(5)).await;
     fleet.in_step(IN_STEP).await;
-    assert!(fleet.control().log().contains("policy.yaml:"), "the log does not name the broken place");
+    fleet.control().log().until("policy.yaml:", IN_STEP).await;
     fleet.edit(&policy(&origin, 8));
     for plane in &fleet.planes {
         enforces(plane, 8, IN_STEP).await;

@@ -77,8 +77,8 @@ async fn a_bad_edit_keeps_the_last_good_policy_and_is_seen() {
     eq.write_config(&format!("{EMBEDDED}{}  averige: 5\n", numbered(&origin, 2)));
     eq.until_metric("edgequota_policy_rejected_total", &[], 1.0).await;
     assert_eq!(eq.metrics().await.get("edgequota_config_reload_success"), Some(0.0));
-    let log = eq.log().text();
-    assert!(log.contains("config.yaml:"), "the log names no place");
+    // Lines are written beside the work that they tell of.
+    eq.log().until("config.yaml:", SOON).await;
     let readyz = eq.admin_get("/readyz").await;
     assert_eq!(readyz.status, 200, "a bad edit does not take the process out");
     assert!(readyz.text().contains("detail"), "{}", readyz.text());
@@ -146,8 +146,9 @@ async fn a_directory_of_files_is_one_policy() {
     // The same name in two files: refused, both places named, the old policy stays.
     map.update(&[("00-base.yaml", &base), ("team.yaml", &team(8)), ("team2.yaml", &team(9))]);
     control.until_metric("edgequota_policy_rejected_total", &[], 1.0).await;
-    let log = control.log().text();
-    assert!(log.contains("team.yaml") && log.contains("team2.yaml"), "the log does not name both files");
+    for name in ["team.yaml:", "team2.yaml:"] {
+        control.log().until(name, SOON).await;
+    }
     assert_eq!(plane.get("/team", &[]).await.number("x-ratelimit-limit"), 7);
 }
 
@@ -170,7 +171,7 @@ async fn the_control_plane_pushes_an_edit_to_every_data_plane() {
     assert_eq!(fleet.version().await, before);
     let policy = fleet.control().admin_json("/v1/policy").await.to_string();
     assert!(policy.contains("invalid backend.url"), "the API does not show the problem: {policy}");
-    assert!(fleet.control().log().contains("policy.yaml:1"), "the log names no place");
+    fleet.control().log().until("policy.yaml:1", SOON).await;
     for plane in &fleet.planes {
         assert_eq!(number(&plane.get("/", &[]).await), Ok(2));
     }
