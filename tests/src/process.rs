@@ -68,9 +68,19 @@ impl Process {
 
     /// SIGKILL, and waits for the end.
     pub fn kill(&mut self) {
+        self.end();
+        self.join();
+    }
+
+    /// Ends it with its workers: a server that is killed leaves them behind (nginx does), and one that lives replaces
+    /// those that are killed before it.
+    fn end(&mut self) {
+        let workers = children(self.child.id());
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.join();
+        for worker in workers {
+            let _ = kill_process(worker, Signal::KILL);
+        }
     }
 
     /// Whether it still runs.
@@ -101,12 +111,17 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
         if std::thread::panicking() {
             self.log.print_tail(&self.name);
         }
     }
+}
+
+/// Direct children of a process.
+fn children(pid: u32) -> Vec<Pid> {
+    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
 /// The build directory that this very test runs from (`target/debug`).
