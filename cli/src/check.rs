@@ -56,7 +56,11 @@ fn problems_of(path: &Path) -> Result<String, Problems> {
     }
     if policy {
         match assemble::assemble(&target, &content, &environment) {
-            Ok(assembled) => assembled.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}"))),
+            Ok(assembled) => {
+                // In a single file they may be meant: it may be a process's own.
+                let beside = assembled.settings_beside.iter().filter(|_| !settings);
+                beside.chain(&assembled.warnings).for_each(|warning| complain(&format!("warning: {warning}")));
+            }
             Err(more) => {
                 // An unknown top-level key is found by the check of either part.
                 let known: Vec<String> = problems.0.iter().map(ToString::to_string).collect();

@@ -179,6 +179,7 @@ impl Bound {
             auth: Arc::clone(&auth),
             own_kept: false,
             target,
+            own_file: settings.control_plane.policy_path.is_empty(),
             environment: options.environment,
             publisher: Arc::clone(&publisher),
             fleet: fleet.clone(),

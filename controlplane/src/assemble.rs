@@ -25,6 +25,9 @@ pub struct Assembled {
     pub spec: PolicySpec,
     /// Each to be logged once.
     pub warnings: Vec<Located>,
+    /// Settings of a process that stand beside the policy: as they should in a process's own file, and a mistake in one
+    /// that holds a policy only.
+    pub settings_beside: Vec<Located>,
 }
 
 /// One file of the policy: its name as it is shown, and its text or why there is none.
@@ -62,7 +65,8 @@ fn single(path: &Path, file: Option<File<'_>>, environment: &Environment) -> Res
         let message = "there is no policy in this file: at least `backend` or `routes` is needed";
         return Err(whole(&name, message));
     }
-    document(parsed, Some(environment))
+    let settings_beside = settings_inside(&parsed);
+    Ok(Assembled { settings_beside, ..document(parsed, Some(environment))? })
 }
 
 fn directory(path: &Path, files: &[File<'_>], environment: &Environment) -> Result<Assembled, Problems> {
@@ -92,11 +96,8 @@ fn directory(path: &Path, files: &[File<'_>], environment: &Environment) -> Resu
         problems.extend(joined.problems);
         return Err(Problems(problems));
     }
-    let mut warnings: Vec<Located> = documents.iter().flat_map(settings_inside).collect();
-    let mut assembled = finish(Joined::of(documents, Some(environment)), Some(environment))?;
-    warnings.append(&mut assembled.warnings);
-    assembled.warnings = warnings;
-    Ok(assembled)
+    let settings_beside = documents.iter().flat_map(settings_inside).collect();
+    Ok(Assembled { settings_beside, ..finish(Joined::of(documents, Some(environment)), Some(environment))? })
 }
 
 /// Structure was checked while joining; now what it means.
@@ -121,7 +122,7 @@ fn finish(joined: Joined, environment: Option<&Environment>) -> Result<Assembled
         return Err(Problems(problems));
     }
     let warnings = places.locate(spec.warnings(), environment);
-    Ok(Assembled { spec: spec.resolved(), warnings })
+    Ok(Assembled { spec: spec.resolved(), warnings, settings_beside: Vec::new() })
 }
 
 /// If any file has a `revision`, all must have the same: separately mounted ConfigMaps arrive at different times.

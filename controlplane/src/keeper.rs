@@ -41,6 +41,8 @@ const REREAD: std::time::Duration = std::time::Duration::from_secs(1);
 /// What the loop works with.
 pub(crate) struct Keeper {
     pub(crate) target: Target,
+    /// The policy stands in the process's own config file, beside its settings.
+    pub(crate) own_file: bool,
     pub(crate) environment: Environment,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) fleet: Fleet,
@@ -244,11 +246,14 @@ impl Keeper {
 
     /// Assembles and compiles, off the async threads.
     async fn prepare(&self, content: Content) -> Result<Prepared, Problems> {
-        let (target, environment) = (self.target.clone(), self.environment.clone());
+        let (target, environment, own_file) = (self.target.clone(), self.environment.clone(), self.own_file);
         let name = self.target_path().display().to_string();
         let whole = name.clone();
         let prepared = tokio::task::spawn_blocking(move || {
             let assembled = assemble(&target, &content, &environment)?;
+            if !own_file {
+                warn_each(&assembled.settings_beside);
+            }
             warn_each(&assembled.warnings);
             Prepared::new(assembled.spec).map_err(|error| Problems::whole(&whole, error.to_string()))
         })

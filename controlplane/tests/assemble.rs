@@ -91,7 +91,7 @@ fn revisions_that_agree_do_not() {
 #[test]
 fn settings_inside_policy_files_are_a_warning() {
     let assembled = fixture("settings-inside").unwrap();
-    let warnings: Vec<String> = assembled.warnings.iter().map(ToString::to_string).collect();
+    let warnings: Vec<String> = assembled.settings_beside.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].starts_with("b.yaml:1:") && warnings[0].contains("redis"), "{warnings:?}");
 }
