@@ -39,6 +39,7 @@ async fn with_broken_files_the_last_good_policy_is_served() {
     let home = Home::with(10);
     let running = home.start().await;
     let before = running.average(10).await["version"].clone();
+    home.until_kept().await;
     running.kill().await;
     home.write("policy.yaml", BROKEN);
     let running = home.start().await;
@@ -62,6 +63,7 @@ async fn an_empty_directory_where_a_policy_was_is_refused() {
     std::fs::remove_file(home.path("policy.yaml")).unwrap();
     let policy_now = running.serving(|p| !p["files_refused"].is_null()).await;
     assert_eq!(policy_now["policy"]["rate_limit"]["average"], 10);
+    home.until_kept().await;
     running.kill().await;
     let running = home.start().await;
     assert_eq!(running.average(10).await["source"], "state_dir");
@@ -174,6 +176,7 @@ async fn a_newer_policy_beats_what_was_kept_only_from_a_peer_that_proved_who_it_
     let mut home = Home::with(10);
     let running = home.start().await;
     let kept = running.average(10).await["generation"].as_u64().unwrap();
+    home.until_kept().await;
     running.kill().await;
     home.write("policy.yaml", BROKEN);
     let newer = bytes(99);

@@ -11,6 +11,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use edgequota_config::{
     Document,
     load::Environment,
+    state::{Found, StateDir},
     watch::{Pace, Poke},
 };
 use edgequota_controlplane::{ControlPlane, Options, Times};
@@ -90,6 +91,12 @@ impl Home {
         let temporary = self.dir.path().join("writing");
         std::fs::write(&temporary, text).unwrap();
         std::fs::rename(temporary, self.path(name)).unwrap();
+    }
+
+    /// A policy is served first and kept a moment later: who kills between the two kills its only copy.
+    pub async fn until_kept(&self) {
+        let state = StateDir::open(&self.state_dir()).unwrap();
+        eventually("a policy is kept", async || matches!(state.load(), Found::Good(_)).then_some(())).await;
     }
 
     pub fn state_dir(&self) -> PathBuf {
