@@ -205,7 +205,10 @@ async fn a_control_plane_without_state_and_with_a_broken_file_adopts_the_fleets(
 async fn the_control_plane_does_not_start_over_without_any_policy() {
     let redis = Redis::start().await;
     let mut fleet = Fleet::control_only(&redis.yaml(&[]), "backend: [broken\n").await;
-    assert_eq!(fleet.control().admin_get("/startz").await.status, 200);
+    eventually("the control plane has started without a policy", Duration::from_secs(10), || async {
+        (fleet.control().admin_get("/startz").await.status == 200).then_some(())
+    })
+    .await;
     let readyz = fleet.control().admin_get("/readyz").await;
     assert_eq!(readyz.status, 503, "{}", readyz.text());
     let origin = Origin::start().await;

@@ -11,7 +11,6 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use edgequota_config::{
     Document,
     load::Environment,
-    state::{Found, StateDir},
     watch::{Pace, Poke},
 };
 use edgequota_controlplane::{ControlPlane, Options, Times};
@@ -95,8 +94,9 @@ impl Home {
 
     /// A policy is served first and kept a moment later: who kills between the two kills its only copy.
     pub async fn until_kept(&self) {
-        let state = StateDir::open(&self.state_dir()).unwrap();
-        eventually("a policy is kept", async || matches!(state.load(), Found::Good(_)).then_some(())).await;
+        // Opening the directory a second time would remove the file that is just being written.
+        let kept = self.state_dir().join("policy.json");
+        eventually("a policy is kept", async || kept.exists().then_some(())).await;
     }
 
     pub fn state_dir(&self) -> PathBuf {
