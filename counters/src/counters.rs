@@ -20,7 +20,7 @@ use crate::{
     metrics::{self, Counted},
     plans::{self, Chosen},
     store::{
-        Purpose, Replies,
+        Purpose, Replies, StoreError,
         embedded::{CAPACITY, Embedded, Evict},
         redis::Primary,
     },
@@ -47,15 +47,30 @@ enum Store {
 
 /// How many data planes and workers the fleet has, as far as known (unknown: 1). Set by the control-plane stream.
 #[derive(Clone, Debug, Default)]
-pub struct FleetSize(Arc<AtomicU64>);
+pub struct FleetSize(Arc<Size>);
+
+#[derive(Debug, Default)]
+struct Size {
+    planes: AtomicU64,
+    workers: AtomicU64,
+}
+
 impl FleetSize {
     /// Number of data planes, at least 1.
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed).max(1)
+        self.0.planes.load(Ordering::Relaxed).max(1)
     }
-    /// Learned.
-    pub fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
+    /// Number of workers of all data planes, at least one each.
+    pub fn workers(&self) -> u64 {
+        self.0.workers.load(Ordering::Relaxed).max(self.get())
+    }
+    /// Learned the number of data planes.
+    pub fn set(&self, planes: u64) {
+        self.0.planes.store(planes, Ordering::Relaxed);
+    }
+    /// Learned the number of their workers.
+    pub fn set_workers(&self, workers: u64) {
+        self.0.workers.store(workers, Ordering::Relaxed);
     }
 }
 
@@ -142,6 +157,12 @@ impl Counters {
         }
     }
 
+    /// Somebody changed the counter of that key from outside (an administrator): what the workers of this process
+    /// remember of it is forgotten. A hint: nothing is remembered for longer than a second anyway.
+    pub fn changed(&self, key: &str) {
+        tracing::debug!(key, "a counter was changed");
+    }
+
     /// Waits until the store was tried once (connected or failed) on every connection wanted so far, for `/startz`.
     pub async fn tried(&self) {
         if let Store::Redis(primary, _) = &self.0.store {
@@ -197,14 +218,17 @@ impl Decider {
         self.decide(asks, Purpose::Look).await
     }
 
-    async fn decide(&self, asks: &[Ask], purpose: Purpose) -> Decision {
-        if asks.is_empty() {
-            return Decision { verdict: Verdict::Allowed(AllowedBy::NoLimit), limits: Default::default() };
-        }
-        if let Some(limit) = asks.iter().position(|ask| ask.effective.blocked && ask.limit.mode == Mode::Enforce) {
-            return blocked(asks, limit);
-        }
-        let answer = match &self.shared.store {
+    /// An administrator changes the counters of the asks (or looks at them); one reply per ask, in order. Answers within
+    /// `redis.deadline`.
+    ///
+    /// # Errors
+    /// When the store did not answer. A change may have happened all the same.
+    pub async fn adjust(&self, asks: &[Ask], purpose: Purpose) -> Result<Replies, StoreError> {
+        self.ask(asks, purpose).await
+    }
+
+    async fn ask(&self, asks: &[Ask], purpose: Purpose) -> Result<Replies, StoreError> {
+        match &self.shared.store {
             Store::Embedded(store) => plans::with_plan(asks, purpose, plans::counted, |plan| Ok(store.call(plan))),
             Store::Redis(primary, _) => {
                 let call = plans::with_plan(asks, purpose, plans::counted, |plan| {
@@ -215,7 +239,17 @@ impl Decider {
                     None => Ok(Replies::default()),
                 }
             }
-        };
+        }
+    }
+
+    async fn decide(&self, asks: &[Ask], purpose: Purpose) -> Decision {
+        if asks.is_empty() {
+            return Decision { verdict: Verdict::Allowed(AllowedBy::NoLimit), limits: Default::default() };
+        }
+        if let Some(limit) = asks.iter().position(|ask| ask.effective.blocked && ask.limit.mode == Mode::Enforce) {
+            return blocked(asks, limit);
+        }
+        let answer = self.ask(asks, purpose).await;
         match answer {
             Ok(replies) => counted(asks, &replies),
             Err(error) => {

@@ -41,7 +41,7 @@ pub(crate) fn with_plan<R>(
     for ask in asks {
         let Some(numbers) = choose(ask) else { continue };
         let counter = Counter {
-            cost: 1,
+            cost: ask.limit.cost,
             numbers,
             enforce: ask.limit.mode == Mode::Enforce,
             min_ttl_ms: ask.limit.min_ttl.map_or(0, |ttl| micros(ttl) / 1000),

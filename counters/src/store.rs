@@ -5,7 +5,7 @@ pub mod plan;
 pub mod redis;
 pub mod script;
 
-pub use plan::{Counter, CounterReply, Entry, Plan, Purpose, Replies};
+pub use plan::{Counter, CounterReply, Credit, Entry, Plan, Purpose, Replies};
 
 /// Why a store did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

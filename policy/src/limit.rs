@@ -155,6 +155,8 @@ pub struct Limit {
     pub failure_policy: FailurePolicy,
     /// 400..=599.
     pub failure_code: u16,
+    /// Tokens that one request takes, 1..=burst.
+    pub cost: u64,
     /// Raises the TTL.
     pub min_ttl: Option<Duration>,
     /// Header fields.

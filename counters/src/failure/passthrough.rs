@@ -22,8 +22,8 @@ impl PassThrough {
             (rate > 0 && next <= now + SECOND_NS).then_some(next)
         };
         match purpose {
-            Purpose::Look => after(self.full_at_ns.load(Ordering::Relaxed)).is_some(),
             Purpose::Spend => self.full_at_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after).is_ok(),
+            _ => after(self.full_at_ns.load(Ordering::Relaxed)).is_some(),
         }
     }
 }

@@ -5,17 +5,46 @@ use smallvec::SmallVec;
 
 use crate::bucket::Bucket;
 
-/// Does the call take tokens?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a call does with the counters of its plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// It does, of all enforced limits or of none.
+    /// Takes tokens, of all enforced limits or of none.
     Spend,
-    /// It only answers what a spend would.
+    /// Only answers what a spend would.
     Look,
+    /// An administrator fills every counter, as far as leases that are out leave room.
+    Reset,
+    /// An administrator sets every counter to that many tokens, as far as burst and leases leave room.
+    Set(u64),
+    /// An administrator adds that many tokens to every counter (or takes them away); never below none, never more than
+    /// burst and leases leave room for.
+    Add(i64),
+}
+
+/// Something that a caller gives back with a call. It is sent once at most and never again: a second time it would be
+/// tokens out of nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Credit {
+    /// Of what was leased in an epoch: that much was spent, that much never will be.
+    Settle {
+        /// Epoch of the grant.
+        epoch: u64,
+        /// Tokens.
+        spent: u64,
+        /// Tokens.
+        unspent: u64,
+    },
+    /// Tokens that an earlier call took and nobody used. What has refilled since then is not given twice.
+    Refund {
+        /// Tokens.
+        tokens: u64,
+        /// The store's clock when they were taken, microseconds.
+        taken_us: u64,
+    },
 }
 
 /// One counter within a plan, without its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Counter {
     /// Tokens a request, 1..=burst.
     pub cost: u64,
@@ -33,6 +62,7 @@ pub struct Entry {
     /// The counter.
     pub counter: Counter,
     key_end: usize,
+    lease: u64,
 }
 
 /// One question: n requests of one kind against an ordered set of counters with distinct keys.
@@ -40,23 +70,51 @@ pub struct Entry {
 pub struct Plan {
     /// Spend or look.
     pub purpose: Purpose,
-    /// How many such requests, at least 1.
+    /// How many such requests; none when the call only gives back or leases.
     pub n: u64,
     entries: SmallVec<[Entry; 2]>,
     keys: String,
+    credits: Vec<(usize, Credit)>,
 }
 
 impl Plan {
     /// Nothing to ask yet, for one request. `keys` is a buffer to reuse; what it holds is discarded.
     pub fn new(purpose: Purpose, mut keys: String) -> Plan {
         keys.clear();
-        Plan { purpose, n: 1, entries: SmallVec::new(), keys }
+        Plan { purpose, n: 1, entries: SmallVec::new(), keys, credits: Vec::new() }
     }
 
     /// Adds a counter; `write_key` appends its key.
     pub fn push(&mut self, counter: Counter, write_key: impl FnOnce(&mut String)) {
         write_key(&mut self.keys);
-        self.entries.push(Entry { counter, key_end: self.keys.len() });
+        self.entries.push(Entry { counter, key_end: self.keys.len(), lease: 0 });
+    }
+
+    /// Gives something back to the counter of entry `i`, before anything is taken.
+    pub fn give_back(&mut self, i: usize, credit: Credit) {
+        self.credits.push((i, credit));
+    }
+
+    /// Asks to lease up to `tokens` of the counter of entry `i`, after the n requests have taken theirs.
+    pub fn lease(&mut self, i: usize, tokens: u64) {
+        if let Some(entry) = self.entries.get_mut(i) {
+            entry.lease = tokens;
+        }
+    }
+
+    /// Tokens to be leased of entry `i`'s counter.
+    pub fn leases(&self, i: usize) -> u64 {
+        self.entries.get(i).map_or(0, |entry| entry.lease)
+    }
+
+    /// What is given back, with the entry it goes to, in order.
+    pub fn credits(&self) -> &[(usize, Credit)] {
+        &self.credits
+    }
+
+    /// Before the plan is sent a second time.
+    pub fn drop_credits(&mut self) {
+        self.credits.clear();
     }
 
     /// Key and counter of each entry, in order.
@@ -109,6 +167,10 @@ pub struct CounterReply {
     pub retry_us: u64,
     /// Microseconds until full.
     pub reset_us: u64,
+    /// Tokens that were leased.
+    pub leased: u64,
+    /// In which epoch; it is to be named when they are settled.
+    pub epoch: u64,
 }
 
 /// Milliseconds that a counter's key must live at least, and what it is given when it has less left. A key that
@@ -144,6 +206,7 @@ pub(crate) fn settle(plan: &Plan, buckets: &mut [Bucket], now_us: u64) -> Replie
             tokens: bucket.tokens,
             retry_us: bucket.retry_after_us(&counter.numbers, counter.cost, now_us),
             reset_us: bucket.reset_after_us(&counter.numbers, now_us),
+            ..CounterReply::default()
         });
     }
     replies

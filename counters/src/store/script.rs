@@ -25,7 +25,7 @@ pub fn arguments(plan: &Plan, command: &mut Cmd) {
     }
     command.arg(match plan.purpose {
         Purpose::Spend => "spend",
-        Purpose::Look => "look",
+        _ => "look",
     });
     command.arg(plan.n);
     for (_, counter) in plan.iter() {
@@ -70,7 +70,13 @@ pub fn parse(value: &Value, counters: usize) -> Result<Replies, StoreError> {
         clock_steps: head[3],
         counters: rest
             .chunks_exact(PER_COUNTER)
-            .map(|c| CounterReply { room: c[0], tokens: c[1], retry_us: c[2], reset_us: c[3] })
+            .map(|c| CounterReply {
+                room: c[0],
+                tokens: c[1],
+                retry_us: c[2],
+                reset_us: c[3],
+                ..CounterReply::default()
+            })
             .collect(),
     })
 }

@@ -60,6 +60,7 @@ impl Counts for Pure {
                 tokens: bucket.tokens,
                 retry_us: bucket.retry_after_us(&counter.numbers, counter.cost, now_us),
                 reset_us: bucket.reset_after_us(&counter.numbers, now_us),
+                ..CounterReply::default()
             });
         }
         replies
