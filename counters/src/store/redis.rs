@@ -304,8 +304,9 @@ impl Primary {
     }
 
     fn read(&self, value: &Value, request: &Request) -> Result<Replies, StoreError> {
-        let replies = script::parse(value, request.counters)?;
-        if request.purpose == Purpose::Spend {
+        let mut replies = script::parse(value, std::slice::from_ref(&request.plan))?;
+        let replies = replies.pop().ok_or(StoreError::BadReply)?;
+        if request.plan.purpose == Purpose::Spend {
             self.counted.corrupt.add_some(replies.corrupt);
             self.counted.clock_steps.add_some(replies.clock_steps);
         }

@@ -4,26 +4,22 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
-use crate::store::{
-    plan::{Plan, Purpose},
-    script,
-};
+use crate::store::{plan::Plan, script};
 
 static SCRIPT_HASH: LazyLock<String> = LazyLock::new(|| redis::Script::new(script::SOURCE).get_hash().to_owned());
 
 /// A call in the form it is sent, owned: it outlives the plan and may be sent again.
 pub(super) struct Request {
     pub(super) command: Cmd,
-    pub(super) counters: usize,
-    pub(super) purpose: Purpose,
+    pub(super) plan: Plan,
 }
 
 impl Request {
     pub(super) fn new(plan: &Plan) -> Request {
-        let mut command = Cmd::with_capacity(6 + 9 * plan.len(), 64 + 160 * plan.len());
+        let mut command = Cmd::with_capacity(4 + plan.len(), 96 + 144 * plan.len());
         command.arg("EVALSHA").arg(SCRIPT_HASH.as_str());
-        script::arguments(plan, &mut command);
-        Request { command, counters: plan.len(), purpose: plan.purpose }
+        script::arguments(std::slice::from_ref(plan), &mut command);
+        Request { command, plan: plan.clone() }
     }
 
     /// The same call with the script's text, for a server that does not know it.
