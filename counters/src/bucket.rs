@@ -118,6 +118,44 @@ impl Bucket {
         self.tokens = self.tokens.saturating_sub(k.saturating_mul(cost));
     }
 
+    /// To be called before anything is taken or given. A begun tick that would fill the bucket is dropped: the bucket is
+    /// taken to be where the end of the tick would find it full, so that what is taken within the tick does not come
+    /// back at its end faster than the rate. With ticks of a microsecond none is ever begun.
+    pub fn end_tick(&mut self, numbers: &Numbers, now_us: u64) {
+        let level = self.tokens * self.s + self.frac;
+        if self.last_us < now_us && level + numbers.grains_per_tick > numbers.burst * self.s {
+            self.last_us = now_us;
+        }
+    }
+
+    /// Gives back `tokens` that were taken at `taken_us` and not used, less what refilled since then (a begun
+    /// tick counts as a whole one), up to the burst. Taken in a future that is more than [`CLOCK_TOLERANCE_US`] away: the clock went
+    /// back, nothing is given.
+    pub fn refund(&mut self, numbers: &Numbers, tokens: u64, taken_us: u64, now_us: u64) {
+        if taken_us > now_us.saturating_add(CLOCK_TOLERANCE_US) {
+            return;
+        }
+        let grains = tokens.min(numbers.burst) * self.s;
+        // A `last` ahead of now was refilled up to there.
+        let ticks = now_us.max(self.last_us).saturating_sub(taken_us).div_ceil(numbers.tick_us);
+        let left = grains.saturating_sub(ticks.saturating_mul(numbers.grains_per_tick));
+        let level = self.tokens * self.s + self.frac + left;
+        self.set_level(level.min(numbers.burst * self.s));
+    }
+
+    /// An administrator sets it to so many tokens, at most the burst.
+    pub fn set(&mut self, numbers: &Numbers, tokens: u64) {
+        self.set_level(tokens.min(numbers.burst) * self.s);
+    }
+
+    /// An administrator adds so many tokens, or takes them away: never less than nothing, never more than the burst.
+    pub fn add(&mut self, numbers: &Numbers, tokens: i64) {
+        let grains = tokens.unsigned_abs().min(numbers.burst) * self.s;
+        let level = self.tokens * self.s + self.frac;
+        let level = if tokens < 0 { level.saturating_sub(grains) } else { level + grains };
+        self.set_level(level.min(numbers.burst * self.s));
+    }
+
     /// Microseconds until `cost` tokens are there; zero when they are. `cost` above the burst never comes true
     /// (the policy refuses it); the answer is then as for a full bucket.
     pub fn retry_after_us(&self, numbers: &Numbers, cost: u64, now_us: u64) -> u64 {

@@ -7,6 +7,7 @@ mod coalesce;
 mod decide;
 mod denied;
 mod embedded;
+mod leases;
 mod model;
 mod permissions;
 mod redis_keys;

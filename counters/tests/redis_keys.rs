@@ -15,10 +15,9 @@ fn spend(server: &RedisServer, counters: &[(&str, Counter)]) -> Replies {
     let plan = plan(Purpose::Spend, counters);
     let mut command = redis::cmd("EVAL");
     command.arg(script::SOURCE);
-    let plans = [plan];
-    script::arguments(&plans, true, &mut command);
+    script::arguments(std::slice::from_ref(&plan), true, &mut command);
     let value = command.query(&mut server.client()).expect("the script runs");
-    script::parse(&value, &plans).expect("the script answers what it should").remove(0)
+    script::parse(&value, std::slice::from_ref(&plan)).expect("the script answers what it should").remove(0)
 }
 
 fn now_us(server: &RedisServer) -> u64 {

@@ -252,7 +252,9 @@ async fn too_many_unanswered_calls_are_not_sent() {
     }))
     .await;
     let at_once = answered.iter().filter(|t| **t < Duration::from_millis(900)).count();
-    assert_eq!(at_once, 5000 - 4096, "4096 wait for the deadline, the rest is answered at once");
+    // They go in calls of up to 32.
+    let rest = 5000 - 4096..5000 - 4096 + 32;
+    assert!(rest.contains(&at_once), "4096 wait for the deadline, the rest is answered at once: {at_once}");
     server.thaw();
     world.recovered(&asks[0]).await;
 }

@@ -6,7 +6,7 @@ use super::{lines::LineId, waiters::WaiterId};
 use crate::store::Plan;
 
 /// Most counters in one call: more make others wait behind it and save nothing any more.
-pub(crate) const MOST_COUNTERS: usize = 1;
+pub(crate) const MOST_COUNTERS: usize = 32;
 
 /// Something that is to be sent with the next turn.
 #[derive(Debug)]

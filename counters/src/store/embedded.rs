@@ -1,9 +1,10 @@
 //! Counters inside the process: exact for a single process, nothing survives its end.
 //!
-//! Bounded, in [`SHARDS`] shards; when a shard is full, a tenth of it makes room, chosen by [`Evict`]. Each counter that
+//! It never leases: a call costs no more than a lease would. Bounded, in [`SHARDS`] shards; when a shard is full, a tenth of it makes room, chosen by [`Evict`]. Each counter that
 //! is dropped while in use hands its subject at most one burst, and is counted. Memory follows the counters in use: a
 //! shard that has doubled drops those that are full again.
 
+mod answer;
 mod shard;
 
 use std::{
@@ -17,7 +18,7 @@ use smallvec::SmallVec;
 
 use shard::{Kept, Shard};
 
-use super::plan::{Plan, Purpose, Replies, settle};
+use super::plan::{Plan, Purpose, Replies};
 use crate::{
     bucket::{Bucket, ClockMove},
     clock::Clock,
@@ -57,7 +58,7 @@ impl Embedded {
         }
     }
 
-    /// Answers at once.
+    /// Answers at once. Never leases, so settles mean nothing here; refunds and an administrator's changes do.
     pub fn call(&self, plan: &Plan) -> Replies {
         let mut places = SmallVec::<[usize; 4]>::new();
         for (key, _) in plan.iter() {
@@ -66,25 +67,24 @@ impl Embedded {
         let mut locked = self.lock(&places);
         let now_us = self.clock.now_us();
         let mut buckets = SmallVec::<[Bucket; 4]>::new();
-        let mut stepped = SmallVec::<[bool; 4]>::new();
+        let mut changed = SmallVec::<[bool; 4]>::new();
         for ((key, counter), place) in plan.iter().zip(&places) {
             let kept = shard(&mut locked, *place).and_then(|shard| shard.get(key));
             let mut bucket = kept.unwrap_or_else(|| Bucket::full(&counter.numbers, now_us));
-            stepped.push(bucket.advance(&counter.numbers, now_us) == ClockMove::Stepped);
+            changed.push(bucket.advance(&counter.numbers, now_us) == ClockMove::Stepped);
             buckets.push(bucket);
         }
-        let mut replies = settle(plan, &mut buckets, now_us);
-        replies.clock_steps = stepped.iter().map(|stepped| u64::from(*stepped)).sum();
+        let clock_steps = changed.iter().map(|stepped| u64::from(*stepped)).sum();
+        let replies = Replies { clock_steps, ..answer::answer(plan, &mut buckets, &mut changed, now_us) };
         if plan.purpose == Purpose::Look {
             return replies;
         }
         for (i, ((key, _), place)) in plan.iter().zip(&places).enumerate() {
-            let reply = &replies.counters[i];
-            // A bucket of which nothing was taken is a function of time: it need not be written.
-            if replies.granted.min(reply.room) == 0 && !stepped[i] {
+            if !changed[i] {
                 continue;
             }
-            let kept = Kept { bucket: buckets[i], used_us: now_us, full_at_us: now_us.saturating_add(reply.reset_us) };
+            let full_at_us = now_us.saturating_add(replies.counters[i].reset_us);
+            let kept = Kept { bucket: buckets[i], used_us: now_us, full_at_us };
             if let Some(shard) = shard(&mut locked, *place) {
                 let evicted = shard.keep(key, kept, now_us);
                 self.evicted.fetch_add(evicted, Ordering::Relaxed);

@@ -66,11 +66,15 @@ pub struct Entry {
 }
 
 /// One question: n requests of one kind against an ordered set of counters with distinct keys.
+///
+/// A store does, per counter and in this order: bring it up to now, take in what is given back ([`Plan::give_back`]),
+/// what the purpose says, then lease ([`Plan::lease`]). A look does the first only.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Spend or look.
+    /// What is done with the counters.
     pub purpose: Purpose,
-    /// How many such requests; none when the call only gives back or leases.
+    /// How many such requests; none when the call only gives back or leases. An administrator's change takes nothing
+    /// for them: it answers how many would be granted after it.
     pub n: u64,
     entries: SmallVec<[Entry; 2]>,
     keys: String,
@@ -90,12 +94,14 @@ impl Plan {
         self.entries.push(Entry { counter, key_end: self.keys.len(), lease: 0 });
     }
 
-    /// Gives something back to the counter of entry `i`, before anything is taken.
+    /// Gives something back to the counter of entry `i`, before anything is taken. Once per call to a store: before the
+    /// same plan is sent again, [`Plan::drop_credits`].
     pub fn give_back(&mut self, i: usize, credit: Credit) {
         self.credits.push((i, credit));
     }
 
-    /// Asks to lease up to `tokens` of the counter of entry `i`, after the n requests have taken theirs.
+    /// Asks to lease up to `tokens` of the counter of entry `i`, after the n requests have taken theirs. Only a spend
+    /// leases, and only in Redis.
     pub fn lease(&mut self, i: usize, tokens: u64) {
         if let Some(entry) = self.entries.get_mut(i) {
             entry.lease = tokens;
@@ -173,6 +179,19 @@ pub struct CounterReply {
     pub epoch: u64,
 }
 
+impl CounterReply {
+    /// What a bucket tells at `now_us`, room and leases aside.
+    pub(crate) fn of(bucket: &Bucket, counter: &Counter, now_us: u64) -> CounterReply {
+        let numbers = &counter.numbers;
+        CounterReply {
+            tokens: bucket.tokens,
+            retry_us: bucket.retry_after_us(numbers, counter.cost, now_us),
+            reset_us: bucket.reset_after_us(numbers, now_us),
+            ..CounterReply::default()
+        }
+    }
+}
+
 /// Milliseconds that a counter's key must live at least, and what it is given when it has less left. A key that
 /// expires before its bucket could be full would hand out a second burst.
 pub fn lifetimes_ms(counter: &Counter) -> (u64, u64) {
@@ -184,30 +203,4 @@ pub fn lifetimes_ms(counter: &Counter) -> (u64, u64) {
         .max(counter.min_ttl_ms)
         .min(LONGEST_MS);
     (need, 2 * need + fastrand::u64(0..=need / 5))
-}
-
-/// Computes a plan's answer over buckets that are already advanced; takes the tokens on a spend. The same rule as in
-/// the script: enforced counters grant together, a shadow counter counts what they granted as far as it has tokens.
-pub(crate) fn settle(plan: &Plan, buckets: &mut [Bucket], now_us: u64) -> Replies {
-    let mut granted = plan.n;
-    for ((_, counter), bucket) in plan.iter().zip(buckets.iter()) {
-        if counter.enforce {
-            granted = granted.min(bucket.room(counter.cost, plan.n));
-        }
-    }
-    let mut replies = Replies { granted, now_us, ..Replies::default() };
-    for ((_, counter), bucket) in plan.iter().zip(buckets.iter_mut()) {
-        let room = bucket.room(counter.cost, plan.n);
-        if plan.purpose == Purpose::Spend {
-            bucket.take(counter.cost, granted.min(room));
-        }
-        replies.counters.push(CounterReply {
-            room,
-            tokens: bucket.tokens,
-            retry_us: bucket.retry_after_us(&counter.numbers, counter.cost, now_us),
-            reset_us: bucket.reset_after_us(&counter.numbers, now_us),
-            ..CounterReply::default()
-        });
-    }
-    replies
 }

@@ -27,6 +27,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use edgequota_config::settings::Redis;
 use redis::{Cmd, Value};
+use smallvec::SmallVec;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout_at},
@@ -193,8 +194,8 @@ impl Primary {
         plans: &[P],
         waiting: u64,
         credits: Credits,
-    ) -> Result<Vec<Replies>, StoreError> {
-        let connection = self.pick(slot)?;
+    ) -> Result<SmallVec<[Replies; 1]>, StoreError> {
+        let connection = self.pick(slot, plans.len() as u64)?;
         self.counted.redis_calls.inc();
         let replies = self.run(slot, connection, plans, waiting, credits).await;
         if let Err(error) = &replies
@@ -235,12 +236,12 @@ impl Primary {
         let _ = tries.wait_for(|tries| tries.begun > 0 && tries.ended >= tries.begun).await;
     }
 
-    fn pick(&self, slot: usize) -> Result<Arc<Connection>, StoreError> {
+    fn pick(&self, slot: usize, plans: u64) -> Result<Arc<Connection>, StoreError> {
         if self.open.load(Ordering::Relaxed) {
             return Err(StoreError::BreakerOpen);
         }
         let connection = self.any_live(slot).ok_or(StoreError::NotConnected)?;
-        if connection.unanswered() >= MAX_IN_FLIGHT {
+        if connection.unanswered() + plans > MAX_IN_FLIGHT {
             return Err(StoreError::Busy);
         }
         Ok(connection)
@@ -271,7 +272,7 @@ impl Primary {
         plans: &[P],
         waiting: u64,
         credits: Credits,
-    ) -> Result<Vec<Replies>, StoreError> {
+    ) -> Result<SmallVec<[Replies; 1]>, StoreError> {
         let end = Instant::now() + self.deadline();
         let mut connection = connection;
         let mut command = by_hash(plans, credits);
@@ -347,7 +348,7 @@ impl Primary {
         }
     }
 
-    fn read<P: Borrow<Plan>>(&self, value: &Value, plans: &[P]) -> Result<Vec<Replies>, StoreError> {
+    fn read<P: Borrow<Plan>>(&self, value: &Value, plans: &[P]) -> Result<SmallVec<[Replies; 1]>, StoreError> {
         let all = script::parse(value, plans)?;
         for (plan, replies) in plans.iter().zip(&all) {
             if plan.borrow().purpose != Purpose::Look {

@@ -1,114 +1,228 @@
--- Counts one request, or n alike, against any number of limits: all of the enforced ones grant it, or none is touched.
+-- Counts a batch of plans, one after the other. A plan is n requests of one kind against any number of limits: all of
+-- its enforced ones grant, or none is touched. Per counter: roll, settle, refund, take, lease.
 --
--- KEYS      one per limit, each at most once. A hash: `last` (us of this server's clock), `tokens` (whole),
---           `frac` (grains), `s` (grains a token that `frac` is counted in). Absent = full.
--- ARGV[1]   spend | look. `look` answers the same and writes nothing.
--- ARGV[2]   n, how many requests of that kind wait; at least 1.
--- then for each key eight numbers, all whole and below 2^53:
---   cost    tokens a request, 1..burst
---   burst   B, tokens the bucket holds
---   s       S, grains a token
---   g       G, grains that one tick adds
---   tick    us of a tick
---   enforce 1: must grant; 0: shadow, counts what the enforced ones granted as far as it has tokens
---   need    ms that the key must live at least, or it could be gone before the bucket is full
---   ttl     ms that it is given when it has less than `need` left
--- Reply     whole numbers: granted (0..n), now (us), counters that were garbage and are now empty buckets,
---           counters that met a clock more than a second behind; then for each key:
---           room (how many of n this limit alone would grant), tokens left (whole), us until `cost` tokens are there,
---           us until full.
+-- KEYS      of all plans in their order; within a plan each at most once. A key is a hash: `last` (us of this server's
+--           clock), `tokens` (whole), `frac` (grains), `s` (grains a token that `frac` is counted in); once it was
+--           leased from: `e` (epoch of the newest grants; an epoch lasts a second), `a` (tokens out, granted in e), `b`
+--           (tokens out, granted in e-1). Absent = full, nothing out.
+-- ARGV[1]   every plan as doubles, low byte first; whole, below 2^53 in amount. Head of a plan:
+--   purpose 0 spend, 1 look (answers the same, gives nothing back, writes nothing), 2 reset, 3 set, 4 add
+--   n       how many requests of that kind wait; 0 when the call only gives back or leases
+--   x       tokens to set or add (add: may be negative, -B..B)
+--   keys    how many counters follow, each as:
+--     cost    tokens a request, at least 1
+--     burst   B, tokens the bucket holds
+--     s       S, grains a token
+--     g       G, grains that one tick adds
+--     tick    us of a tick
+--     enforce 1: must grant; 0: shadow, counts what the enforced ones granted as far as it has tokens
+--     need    ms that the key must live at least, or it could be gone before the bucket is full
+--     ttl     ms that it is given when it has less than `need` left
+--     lease   tokens to lease if there is room
+--     credits how many follow, each four numbers: 0, epoch, spent, unspent (settle) or 1, tokens, taken at (us), 0 (refund)
+-- Reply     whole numbers: now (us); then for each plan: granted (0..n), counters that were garbage and are now empty
+--           buckets, counters that met a clock more than a second behind; then for each of its keys: room (how many of n
+--           this limit alone would grant), tokens left, frac, last; if the plan asks for any lease, also: tokens leased,
+--           their epoch.
 -- Needs Redis 6.2 or later. Commands: TIME HMGET EXISTS PTTL DEL HSET PEXPIRE.
 
 local t = redis.call('TIME'); local now = t[1] * 1000000 + t[2]
 
-local floor, min = math.floor, math.min
-local spend = ARGV[1] == 'spend'
-local n = tonumber(ARGV[2])
+local EXACT, SECOND = 9007199254740992, 1000000
+local find, unpack = string.find, struct.unpack
+-- A remainder is cheaper than a call of math.floor, and exact: all numbers are whole and below 2^53.
+local epoch = (now - now % SECOND) / SECOND
 
 -- A text that a counter may hold as a number; hexadecimal, nan, inf, signs and 2^53 are garbage.
 local function number(text)
-  if not text or not string.find(text, '^[%d.eE+-]+$') then return nil end
+  if not text or not find(text, '^[%d.eE+-]+$') then return nil end
   local v = tonumber(text)
-  if v and v >= 0 and v < 9007199254740992 then return v end
+  if v and v >= 0 and v < EXACT then return v end
   return nil
 end
 
--- last and level (grains) of a counter, or nothing when it is garbage.
-local function parse(v, s)
-  local last, tokens = number(v[1]), number(v[2])
-  if not last or not tokens then return nil end
-  local whole = floor(tokens)
-  if whole ~= tokens or not v[3] or number(v[4]) ~= s then return floor(last), whole, 0 end
-  local frac = number(v[3])
-  if not frac or frac ~= floor(frac) or frac >= s then return nil end
-  return floor(last), whole, frac
+-- Adds to the level what time brought until `to`, up to the cap.
+local function advance(level, last, to, cap, g, tick)
+  if to <= last then return level, last end
+  local ticks = to - last
+  ticks = (ticks - ticks % tick) / tick
+  -- The product may be beyond 2^53 and rounded: it is above the difference all the same.
+  if ticks * g >= cap - level then return cap, to end
+  return level + ticks * g, last + ticks * tick
 end
 
--- Everything is read and checked before the first write: the server does not roll back.
-local granted, corrupt, steps = n, 0, 0
+-- Lets the epochs of leases pass, one boundary after the other: crediting across a boundary in one go would give the
+-- room of what expires there for the time before.
+local function roll(c, level, last, a, b)
+  local e, s, g, tick = c.e, c.s, c.g, c.tick
+  while e < epoch and a + b > 0 do
+    local cap = math.max(0, c.burst - a - b) * s
+    local boundary = (e + 1) * SECOND
+    level, last = advance(math.min(level, cap), last, boundary, cap, g, tick)
+    -- A begun tick that would have filled the bucket is not carried over to where there is more room.
+    if b > 0 and last < boundary and level + g > cap then last = boundary end
+    e, a, b = e + 1, 0, a
+  end
+  c.e = math.max(e, epoch)
+  return level, last, a, b
+end
+
+-- What is given back: amounts of leases, and tokens that nobody used.
+local function give_back(c, level, last, a, b, blob, at)
+  local s = c.s
+  for _ = 1, c.credits do
+    local kind, p, q, r
+    kind, p, q, r, at = unpack('<dddd', blob, at)
+    if kind == 0 then
+      local slot = p == c.e and a or p == c.e - 1 and b or 0
+      local x = math.min(slot, q + r)
+      if p == c.e then a = a - x elseif p == c.e - 1 then b = b - x end
+      level = level + math.min(r, math.max(0, x - q)) * s
+    else
+      -- What refilled since they were taken is not given twice; `last` ahead of now was refilled up to there.
+      local ticks = math.ceil(math.max(0, math.max(now, last) - q) / c.tick)
+      if q <= now + SECOND and ticks * c.g < p * s then level = level + p * s - ticks * c.g end
+    end
+    level = math.min(level, math.max(0, c.burst - a - b) * s)
+  end
+  return level, a, b, at
+end
+
+local blob, at, key = ARGV[1], 1, 0
+local reply, r = { now }, 1
 local counters = {}
-for i = 1, #KEYS do
-  local a = 2 + (i - 1) * 8
-  local c = {
-    cost = tonumber(ARGV[a + 1]), burst = tonumber(ARGV[a + 2]), s = tonumber(ARGV[a + 3]),
-    g = tonumber(ARGV[a + 4]), tick = tonumber(ARGV[a + 5]), enforce = ARGV[a + 6] == '1', ttl_left = -1,
-  }
-  local v = redis.pcall('HMGET', KEYS[i], 'last', 'tokens', 'frac', 's')
-  local full = c.burst * c.s
-  local level
-  if v.err and not string.find(v.err, 'WRONGTYPE', 1, true) then
-    redis.call('HMGET', KEYS[i], 'last', 'tokens', 'frac', 's') -- raises, with this line in the message
-  end
-  if not v.err and not (v[1] or v[2] or v[3] or v[4]) and redis.call('EXISTS', KEYS[i]) == 0 then
-    c.last, level = now, full
-  else
-    local last, tokens, frac
-    if not v.err then last, tokens, frac = parse(v, c.s) end
-    if last then
-      c.last = last
-      level = tokens >= c.burst and full or tokens * c.s + frac
-      if spend then c.ttl_left = redis.call('PTTL', KEYS[i]) end
-    else
-      c.last, level, c.replace, corrupt = now, 0, true, corrupt + 1
-    end
-  end
-  if now < c.last then
-    if c.last - now > 1000000 then c.last, c.stepped, steps = now, true, steps + 1 end
-  else
-    local ticks = floor((now - c.last) / c.tick)
-    if ticks >= floor((full - level + c.g - 1) / c.g) then
-      c.last, level = now, full
-    else
-      c.last, level = c.last + ticks * c.tick, level + ticks * c.g
-    end
-  end
-  c.tokens = floor(level / c.s)
-  c.frac = level - c.tokens * c.s
-  c.room = min(n, floor(c.tokens / c.cost))
-  if c.enforce then granted = min(granted, c.room) end
-  counters[i] = c
-end
 
-local reply = { granted, now, corrupt, steps }
-for i = 1, #KEYS do
-  local c = counters[i]
-  if spend then
-    local k = min(granted, c.room)
-    c.tokens = c.tokens - k * c.cost
-    -- A bucket of which nothing was taken is a function of time: it need not be written.
-    if k > 0 or c.replace or c.stepped then
-      local a = 2 + (i - 1) * 8
-      if c.replace then redis.call('DEL', KEYS[i]) end
-      redis.call('HSET', KEYS[i], 'last', c.last, 'tokens', c.tokens, 'frac', c.frac, 's', c.s)
-      if c.ttl_left < tonumber(ARGV[a + 7]) then redis.call('PEXPIRE', KEYS[i], ARGV[a + 8]) end
+while at <= #blob do
+  local purpose, n, x, keys
+  purpose, n, x, keys, at = unpack('<dddd', blob, at)
+  local granted, corrupt, steps, leases = n, 0, 0, false
+
+  -- Everything is read and checked before the first write: the server does not roll back.
+  for j = 1, keys do
+    local c = counters[j]
+    if not c then c = {}; counters[j] = c end
+    local cost, burst, s, g, tick, enforce
+    cost, burst, s, g, tick, enforce, c.need, c.ttl, c.lease, c.credits, at = unpack('<dddddddddd', blob, at)
+    c.cost, c.burst, c.s, c.g, c.tick = cost, burst, s, g, tick
+    local name = KEYS[key + j]
+    local ttl_left, replace, stepped, whole, leased = -1, false, false, true, false
+    local level, last, a, b = nil, now, 0, 0
+    c.e = epoch
+
+    local v = redis.pcall('HMGET', name, 'last', 'tokens', 'frac', 's', 'e', 'a', 'b')
+    if v.err and not find(v.err, 'WRONGTYPE', 1, true) then
+      redis.call('HMGET', name, 'last', 'tokens', 'frac', 's') -- raises, with this line in the message
+    end
+    if not v.err and not (v[1] or v[2] or v[3] or v[4] or v[5] or v[6] or v[7]) and redis.call('EXISTS', name) == 0 then
+      level = burst * s
+    else
+      if not v.err then
+        local tokens = number(v[2])
+        last = number(v[1])
+        if last and tokens then
+          last = last - last % 1
+          whole = tokens % 1 == 0
+          if not whole or not v[3] or number(v[4]) ~= s then
+            level = (tokens - tokens % 1) * s
+          else
+            local frac = number(v[3])
+            if frac and frac % 1 == 0 and frac < s then level = tokens * s + frac end
+          end
+          if v[5] or v[6] or v[7] then
+            c.e, a, b = number(v[5]), number(v[6]), number(v[7])
+            leased = true
+            if not (c.e and a and b and c.e % 1 == 0 and a % 1 == 0 and b % 1 == 0) then level = nil end
+          end
+        end
+      end
+      if level then
+        if purpose ~= 1 then ttl_left = redis.call('PTTL', name) end
+      else
+        level, last, a, b, c.e, replace, corrupt = 0, now, 0, 0, epoch, true, corrupt + 1
+      end
+    end
+
+    -- The clock went back by more than is waited for: no credit, and what was leased in the old time is dropped.
+    if last > now + SECOND or a + b > 0 and c.e * SECOND > now + SECOND then
+      last, a, b, c.e, stepped, steps = now, 0, 0, epoch, true, steps + 1
+    end
+    if a + b > 0 then
+      level, last, a, b = roll(c, level, last, a, b)
+    else
+      c.e = epoch
+    end
+    local cap = burst - a - b
+    cap = cap > 0 and cap * s or 0
+    if level > cap then level = cap end
+    level, last = advance(level, last, now, cap, g, tick)
+    -- Within a tick of full: when anything is taken now, the begun tick must not be credited on top.
+    c.near = last < now and level + g > cap
+
+    local write = purpose ~= 1 and (replace or stepped)
+    if c.credits > 0 then
+      if purpose == 1 then
+        at = at + 32 * c.credits
+      else
+        level, a, b, at = give_back(c, level, last, a, b, blob, at)
+        write = true
+      end
+    end
+    if purpose > 1 then
+      cap = math.max(0, burst - a - b)
+      if purpose == 2 then level = cap * s
+      elseif purpose == 3 then level = math.min(x, cap) * s
+      else level = math.max(0, math.min(level + x * s, cap * s)) end
+      write = true
+    end
+
+    local tokens = (level - level % s) / s
+    local room = (tokens - tokens % cost) / cost
+    if room > n then room = n end
+    if enforce == 1 and room < granted then granted = room end
+    if c.lease > 0 then leases = true end
+    if not whole then c.lease = 0 end
+    c.name, c.last, c.tokens, c.frac, c.room, c.a, c.b = name, last, tokens, level - tokens * s, room, a, b
+    c.ttl_left, c.replace, c.leased, c.write = ttl_left, replace, leased, write
+  end
+
+  reply[r + 1], reply[r + 2], reply[r + 3] = granted, corrupt, steps
+  r = r + 3
+  for j = 1, keys do
+    local c = counters[j]
+    local tokens, last, leased, write = c.tokens, c.last, 0, c.write
+    if purpose == 0 then
+      local k = granted < c.room and granted or c.room
+      if k > 0 then
+        tokens = tokens - k * c.cost
+        write = true
+      end
+      if c.lease > 0 then
+        local out = c.a + c.b
+        leased = math.max(0, math.min(c.lease, tokens, math.floor(c.burst / 2) - out, c.burst - c.cost - out))
+        if leased > 0 then
+          tokens, c.a, c.leased, write = tokens - leased, c.a + leased, true, true
+        end
+      end
+    end
+    -- A counter to which nothing was done is a function of time: it need not be written.
+    if write then
+      local name = c.name
+      if c.near then last = now end
+      if c.replace then redis.call('DEL', name) end
+      if c.leased then
+        redis.call('HSET', name, 'last', last, 'tokens', tokens, 'frac', c.frac, 's', c.s, 'e', c.e, 'a', c.a, 'b', c.b)
+      else
+        redis.call('HSET', name, 'last', last, 'tokens', tokens, 'frac', c.frac, 's', c.s)
+      end
+      if c.ttl_left < c.need then redis.call('PEXPIRE', name, c.ttl) end
+    end
+    reply[r + 1], reply[r + 2], reply[r + 3], reply[r + 4] = c.room, tokens, c.frac, last
+    r = r + 4
+    if leases then
+      reply[r + 1], reply[r + 2] = leased, c.e
+      r = r + 2
     end
   end
-  local level = c.tokens * c.s + c.frac
-  local function wait(tokens)
-    if level >= tokens * c.s then return 0 end
-    return math.max(0, c.last + floor((tokens * c.s - level + c.g - 1) / c.g) * c.tick - now)
-  end
-  local p = #reply
-  reply[p + 1], reply[p + 2], reply[p + 3], reply[p + 4] = c.room, c.tokens, wait(min(c.cost, c.burst)), wait(c.burst)
+  key = key + keys
 end
 return reply

@@ -114,11 +114,10 @@ impl Counts for Scripted {
     fn call(&mut self, plan: &Plan, now_us: u64) -> Replies {
         let mut command = redis::cmd("EVAL");
         command.arg(&self.source);
-        let plans = std::slice::from_ref(plan);
-        script::arguments(plans, true, &mut command);
+        script::arguments(std::slice::from_ref(plan), true, &mut command);
         command.arg(now_us);
         let value: redis::Value = command.query(&mut self.connection).expect("the script runs");
-        script::parse(&value, plans).expect("the script answers what it should").remove(0)
+        script::parse(&value, std::slice::from_ref(plan)).expect("the script answers what it should").remove(0)
     }
 }
 

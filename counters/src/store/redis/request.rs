@@ -18,7 +18,7 @@ pub(crate) enum Credits {
 /// A call by the script's hash.
 pub(super) fn by_hash<P: Borrow<Plan>>(plans: &[P], credits: Credits) -> Cmd {
     let counters: usize = plans.iter().map(|plan| plan.borrow().len()).sum();
-    let mut command = Cmd::with_capacity(6 + 9 * counters, 96 + 160 * counters);
+    let mut command = Cmd::with_capacity(4 + counters, 160 + 160 * counters);
     command.arg("EVALSHA").arg(SCRIPT_HASH.as_str());
     script::arguments(plans, credits == Credits::Give, &mut command);
     command
