@@ -1,5 +1,6 @@
-//! The control plane's JSON API on the admin port. Everything here is read only.
+//! The control plane's JSON API on the admin port. Only counters can be changed here, with the admin token.
 
+mod counters;
 mod effective;
 mod error;
 mod fleet;
@@ -15,6 +16,7 @@ use axum::{
     routing::{get, post},
 };
 use edgequota_counters::Decider;
+use edgequota_ops::admin::AdminToken;
 use edgequota_policy::snapshot::MAX_PLAIN;
 use ipnet::IpNet;
 
@@ -34,7 +36,7 @@ pub struct ApiState {
     pub history: Arc<History>,
     /// How the files stand.
     pub status: Arc<Status>,
-    /// Looks at counters.
+    /// Looks at counters and changes them.
     pub decider: Decider,
     /// `server.trusted_proxies` of this process, for descriptions that name none.
     pub trusted_proxies: Arc<[IpNet]>,
@@ -42,11 +44,21 @@ pub struct ApiState {
     pub environment: Arc<edgequota_config::load::Environment>,
     /// Documents that are checked at the same moment: it is the one expensive thing that anyone may ask for.
     pub checks: Arc<tokio::sync::Semaphore>,
+    /// What changing calls must show.
+    pub token: AdminToken,
+    /// Calls about counters at the same moment: the store is there for the data planes.
+    pub counter_calls: Arc<tokio::sync::Semaphore>,
 }
 
 /// The endpoints. A wrong method is answered with 405 and `Allow`.
 pub fn router(state: ApiState) -> Router {
+    let small = DefaultBodyLimit::max(counters::MOST_BODY);
+    let of_subject = get(counters::read).patch(counters::edit).delete(counters::reset).layer(small);
     Router::new()
+        // The rest of the path, slashes and all: a network's subject may stand there as it is.
+        .route("/v1/counters/{*subject}", of_subject)
+        .route("/v1/counters", get(counters::nobody))
+        .route("/v1/counters/", get(counters::nobody))
         .route("/v1/limits/effective", get(effective::by_query).post(effective::by_body))
         .route("/v1/policy", get(policy::current))
         .route("/v1/policy/history", get(policy::history))

@@ -161,6 +161,8 @@ impl Bound {
             trusted_proxies: settings.server.trusted_proxies.clone().into(),
             environment: Arc::new(options.environment.clone()),
             checks: Arc::new(tokio::sync::Semaphore::new(2)),
+            token: admin::AdminToken::new(&settings.admin),
+            counter_calls: Arc::new(tokio::sync::Semaphore::new(4)),
         };
         let router = admin::router(shared(&options, &publisher)).merge(api::router(state_of_api));
         let admin = tokio::spawn(admin.serve(router, closing.clone()));

@@ -157,7 +157,7 @@ impl Explained {
         (limits, asks, failed)
     }
 
-    fn describe(&self, limit: &Limit, subject: &Subject, effective: &Effective) -> LimitAnswer {
+    pub(crate) fn describe(&self, limit: &Limit, subject: &Subject, effective: &Effective) -> LimitAnswer {
         let shown = subject.display().into_owned();
         let mut key = String::new();
         // The key of a credential holds the credential: people get the key of its hash.

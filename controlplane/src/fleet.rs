@@ -11,7 +11,7 @@ use std::{
 
 use edgequota_policy::{Hash, Snapshot, Version};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{broadcast, mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -107,6 +107,18 @@ pub enum Command {
     Replaced,
 }
 
+/// Hints that wait for a stream to pass them on; a stream that is further behind loses the oldest.
+const HINTS: usize = 64;
+
+/// Counters that somebody changed from outside: a hint for data planes, which is lost under load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Their keys in the store, at most [`edgequota_proto::MOST_RESET_KEYS`].
+    pub keys: Vec<String>,
+    /// The keys hold a credential.
+    pub secret: bool,
+}
+
 /// The registry. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Fleet {
@@ -119,6 +131,7 @@ struct Shared {
     most: usize,
     changed: watch::Sender<u64>,
     size: watch::Sender<Option<Size>>,
+    hints: broadcast::Sender<Arc<Changed>>,
 }
 
 #[derive(Debug, Default)]
@@ -145,6 +158,7 @@ impl Fleet {
                 most,
                 changed: watch::Sender::new(0),
                 size: watch::Sender::new(None),
+                hints: broadcast::Sender::new(HINTS),
             }),
         }
     }
@@ -214,6 +228,17 @@ impl Fleet {
 
     pub(crate) fn tell_size(&self, size: Size) {
         self.shared.size.send_if_modified(|told| told.replace(size) != Some(size));
+    }
+
+    /// Has all data planes told that counters were changed. Never waits, never replayed.
+    pub fn tell_changed(&self, changed: Changed) {
+        // Nobody is connected: nobody remembers anything.
+        let _ = self.shared.hints.send(Arc::new(changed));
+    }
+
+    /// What [`Fleet::tell_changed`] tells from now on.
+    pub fn changed_counters(&self) -> broadcast::Receiver<Arc<Changed>> {
+        self.shared.hints.subscribe()
     }
 
     /// Asks the data plane of stream `id` for what it holds. `None`: it is gone, or too busy to be asked.

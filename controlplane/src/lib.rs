@@ -5,6 +5,7 @@ mod adopt;
 pub mod api;
 pub mod app;
 pub mod assemble;
+mod counters;
 pub mod effective;
 pub mod explain;
 pub mod fleet;

@@ -140,6 +140,7 @@ async fn wrong_methods_and_parameters_are_refused_as_json() {
         ("PUT", "/v1/policy/history", "GET"),
         ("GET", "/v1/policy/validate", "POST"),
         ("PATCH", "/v1/dataplanes", "GET"),
+        ("POST", "/v1/counters/acme", "PATCH"),
     ] {
         let response = http::send(running.admin, method, path, "").await;
         assert_eq!(response.status(), 405, "{method} {path}");
@@ -213,8 +214,17 @@ async fn every_endpoint_stands_in_the_openapi_document() {
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
     assert_eq!(
         paths,
-        ["/v1/dataplanes", "/v1/limits/effective", "/v1/policy", "/v1/policy/history", "/v1/policy/validate"]
+        [
+            "/v1/counters/{subject}",
+            "/v1/dataplanes",
+            "/v1/limits/effective",
+            "/v1/policy",
+            "/v1/policy/history",
+            "/v1/policy/validate"
+        ]
     );
+    let methods = document["paths"]["/v1/counters/{subject}"].as_object().unwrap();
+    assert_eq!(methods.keys().collect::<Vec<_>>(), ["get", "delete", "patch"]);
     let answer = &document["components"]["schemas"]["Answer"]["properties"];
     assert!(answer["limits"].is_object() && answer["verdict"].is_object(), "{answer}");
     running.stop().await;

@@ -9,13 +9,13 @@ mod backoff;
 mod connect;
 mod fallback;
 pub mod file;
+mod hints;
 mod metrics;
 mod session;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use edgequota_config::{settings::ControlPlane, state::StateDir};
-use edgequota_counters::counters::FleetSize;
 use edgequota_ops::{metrics::Metrics, probes::Probes};
 use edgequota_policy::PolicySpec;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -27,6 +27,7 @@ use apply::Applier;
 use backoff::Backoff;
 use connect::Connector;
 pub use connect::FollowError;
+pub use hints::Hints;
 
 /// Times of the stream. `Default` is the contract's.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +84,7 @@ pub fn follow(
     config: Config,
     slot: Arc<PolicySlot>,
     state: Option<StateDir>,
-    fleet: FleetSize,
+    hints: Hints,
     metrics: &Metrics,
     probes: &Probes,
     stop: CancellationToken,
@@ -91,7 +92,7 @@ pub fn follow(
     let connector = Connector::new(&config.settings)?;
     let measured = metrics::Measured::register(metrics, &slot);
     let applier = Applier::new(slot, state, measured, probes, &config.settings.address);
-    let mut follower = Follower { connector, applier, fleet, config, instance: instance() };
+    let mut follower = Follower { connector, applier, hints, config, instance: instance() };
     Ok(async move {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -109,7 +110,7 @@ fn instance() -> String {
 struct Follower {
     connector: Connector,
     applier: Applier,
-    fleet: FleetSize,
+    hints: Hints,
     config: Config,
     instance: String,
 }

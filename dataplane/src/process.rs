@@ -281,7 +281,8 @@ impl Source {
                     own: own.map(|own| *own),
                     times: options.times,
                 };
-                let stream = follow::follow(config, slot, state, options.fleet.clone(), registry, probes, stop)?;
+                let hints = follow::Hints::new(options.fleet.clone(), &options.counters);
+                let stream = follow::follow(config, slot, state, hints, registry, probes, stop)?;
                 Ok(Source::Stream(Box::pin(stream)))
             }
         }

@@ -298,6 +298,7 @@ async fn the_fleet_size_is_learned() {
     assert_eq!(follow.fleet.get(), 1);
     stream.say(Say::Fleet(control::Fleet { planes: 5, workers: 10 })).await;
     eventually("it is learned", async || (follow.fleet.get() == 5).then_some(())).await;
+    assert_eq!(follow.fleet.workers(), 10, "leases are sized by the workers");
     follow.stop().await;
 }
 
@@ -319,4 +320,19 @@ async fn what_was_pushed_last_is_kept_when_it_stops() {
     }
     follow.stop().await;
     assert!(matches!(state.load(), Found::Good(snapshot) if Some(snapshot.version) == last));
+}
+
+#[tokio::test]
+async fn changed_counters_are_passed_on_and_the_stream_goes_on() {
+    let mut fake = Fake::start().await;
+    let (follow, mut stream) = in_force(&mut fake).await;
+    let long = "k".repeat(4096);
+    let keys = vec!["rl:edgequota:acme".to_owned(), long, "{rl:edgequota:acme}:search".to_owned()];
+    stream.say(Say::CounterReset(control::CounterReset { keys })).await;
+    // What an older data plane would not know, and what means nothing, does no harm either.
+    stream.say(Say::CounterReset(control::CounterReset::default())).await;
+    stream.push(version(8, &bytes(20)), &bytes(20)).await;
+    assert_eq!(stream.ack().await, version(8, &bytes(20)));
+    assert_eq!(*follow.changed.lock().unwrap(), ["rl:edgequota:acme", "{rl:edgequota:acme}:search"]);
+    follow.stop().await;
 }

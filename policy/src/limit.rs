@@ -176,6 +176,16 @@ impl Limit {
     pub fn subject(&self, request: &RequestView<'_>) -> Result<Option<Subject>, KeyError> {
         self.key.subject(request)
     }
+    /// The subject that somebody names by its text, as this limit would extract it: an address becomes the network that
+    /// is counted. `None`: no request can ever have that subject here (the limit counts by address and this is none,
+    /// it has one subject for all, or its subjects end with a path segment).
+    pub fn subject_named(&self, text: &str) -> Option<Subject> {
+        self.key.subject_named(text)
+    }
+    /// Subjects are credentials: people see hashes.
+    pub fn shows_hash(&self) -> bool {
+        self.key.is_secret()
+    }
     /// Numbers for this subject: the override's, else the limit's.
     pub fn effective(&self, subject: &Subject) -> Effective {
         match self.overrides.get(&subject.raw) {

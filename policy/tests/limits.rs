@@ -261,3 +261,39 @@ fn a_request_takes_what_the_limit_costs_also_with_an_override() {
     let effective = policy.limits()[0].effective(&Subject { raw: "10.0.0.1".into(), secret: false });
     assert_eq!(effective.numbers.burst, 4);
 }
+
+#[test]
+fn a_subject_that_somebody_names_is_the_one_that_is_counted() {
+    let named = |key: Value, text: &str| {
+        let limit = default_limit(key);
+        limit.subject_named(text).map(|subject| (subject.raw, subject.secret))
+    };
+    let clear = |text: &str| Some((text.to_owned(), false));
+    let ip = || json!({ "type": "clientIP" });
+    for (text, counted) in [
+        ("10.0.0.1", Some("10.0.0.1")),
+        ("::ffff:10.0.0.1", Some("10.0.0.1")),
+        ("2001:DB8::1", Some("2001:db8::/64")),
+        ("2001:db8::/64", Some("2001:db8::/64")),
+        ("2001:db8::/48", None),
+        ("10.0.0.1/32", None),
+        ("acme", None),
+        ("", None),
+    ] {
+        assert_eq!(named(ip(), text), counted.and_then(clear), "{text}");
+    }
+    assert_eq!(named(json!({ "type": "clientIP", "ipv6_prefix": 128 }), "2001:db8::1"), clear("2001:db8::1"));
+    let header = json!({ "type": "header", "header_name": "X-T" });
+    assert_eq!((named(header.clone(), "a/b%{}"), named(header, "")), (clear("a/b%{}"), None));
+    let credential = json!({ "type": "header", "header_name": "Authorization" });
+    assert_eq!(named(credential.clone(), "Bearer x"), Some(("Bearer x".to_owned(), true)));
+    assert!(default_limit(credential).shows_hash());
+    let composite = |path: bool| json!({ "type": "composite", "header_name": "X-T", "path_prefix": path });
+    assert_eq!((named(composite(true), "acme"), named(composite(true), "acme:")), (None, None));
+    assert_eq!(
+        (named(composite(true), "acme:api"), named(composite(false), "acme")),
+        (clear("acme:api"), clear("acme"))
+    );
+    let global = json!({ "type": "global", "global_key": "all" });
+    assert_eq!((named(global.clone(), "all"), named(global, "acme")), (clear("all"), None));
+}

@@ -34,6 +34,10 @@ impl ApiError {
         ApiError { status: StatusCode::SERVICE_UNAVAILABLE, error: "no_policy", message }
     }
 
+    pub(crate) fn store(message: impl Into<String>) -> ApiError {
+        ApiError { status: StatusCode::SERVICE_UNAVAILABLE, error: "store_unavailable", message: message.into() }
+    }
+
     pub(crate) fn internal(message: impl Into<String>) -> ApiError {
         ApiError { status: StatusCode::INTERNAL_SERVER_ERROR, error: "internal", message: message.into() }
     }

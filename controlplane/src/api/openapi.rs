@@ -10,6 +10,9 @@ use utoipa::OpenApi;
         description = "Which limit a caller really has and why, what is enforced where, and whether a policy would do."
     ),
     paths(
+        super::counters::read,
+        super::counters::edit,
+        super::counters::reset,
         super::effective::by_query,
         super::effective::by_body,
         super::policy::current,

@@ -39,6 +39,11 @@ impl Outbound {
         self.put(Ok(FromControlPlane { message: Some(message) }), None)
     }
 
+    /// Queues a message that may as well be lost: only while half of the queue is free for what may not.
+    pub(crate) fn hint(&self, message: Message) -> bool {
+        self.0.capacity() > QUEUE / 2 && self.send(message)
+    }
+
     /// Queues a message; the receiver resolves once the transport has taken it and wants the next.
     pub(crate) fn send_tracked(&self, message: Message) -> Option<oneshot::Receiver<()>> {
         let (taken, receiver) = oneshot::channel();

@@ -9,7 +9,7 @@ use edgequota_proto::{
     envelope,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, broadcast::error::RecvError, mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tonic::{Status, Streaming};
@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::{Shared, accept::Peer, hello, outbound::Outbound, retry::Retry};
 use crate::{
-    fleet::{Command, Member, NackClass, Rejection},
+    fleet::{Changed, Command, Member, NackClass, Rejection},
     publish::{BOUNDS, Met, Published},
 };
 
@@ -125,6 +125,7 @@ impl Subscriber {
         let ending = self.shared.ending.clone();
         let mut published = self.shared.publisher.subscribe();
         let mut size = self.shared.fleet.size();
+        let mut hints = self.shared.fleet.changed_counters();
         let mut beat = interval(times.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -161,6 +162,12 @@ impl Subscriber {
                         self.tell_size(*size.borrow_and_update());
                     }
                 }
+                hint = hints.recv() => match hint {
+                    Ok(changed) => self.pass_on(&changed),
+                    // Hints that were missed are not worth a word: nothing is remembered for longer than a second.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return Ok(()),
+                },
                 permit = turns.acquire_owned(), if self.wants_turn => self.push(permit.ok()),
                 () = Turn::over(&mut self.turn) => self.turn = None,
                 () = at(self.retry.due(Instant::now())) => self.push(None),
@@ -358,6 +365,14 @@ impl Subscriber {
     fn tell_size(&self, size: Option<crate::fleet::Size>) {
         if let Some(size) = size.filter(|_| self.greeted) {
             self.outbound.send(Message::Fleet(control::Fleet { planes: size.planes, workers: size.workers }));
+        }
+    }
+
+    fn pass_on(&self, changed: &Changed) {
+        let secret = changed.secret && self.shared.auth.withhold_secrets(self.peer.tls, self.authenticated).is_some();
+        if self.greeted && !secret {
+            let keys = changed.keys.clone();
+            self.outbound.hint(Message::CounterReset(control::CounterReset { keys }));
         }
     }
 

@@ -64,6 +64,8 @@ pub struct Home {
     /// Lines of `control_plane`, beyond the paths.
     pub extra: String,
     pub environment: Environment,
+    /// `admin.token`; empty: none.
+    pub token: String,
     /// Whether `state_dir` is set.
     pub keeps: bool,
 }
@@ -72,7 +74,14 @@ impl Home {
     pub fn new() -> Home {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("policy")).unwrap();
-        Home { dir, times: quick(), extra: String::new(), environment: Environment::new(), keeps: true }
+        Home {
+            dir,
+            times: quick(),
+            extra: String::new(),
+            environment: Environment::new(),
+            token: String::new(),
+            keeps: true,
+        }
     }
 
     pub fn with(limit: u64) -> Home {
@@ -107,8 +116,9 @@ impl Home {
         edgequota_ops::tls::install_provider();
         let state = if self.keeps { self.state_dir().display().to_string() } else { String::new() };
         let text = format!(
-            "redis: {{ mode: embedded }}\nadmin: {{ address: \"127.0.0.1:0\" }}\ncontrol_plane:\n  listen: \
+            "redis: {{ mode: embedded }}\nadmin: {{ address: \"127.0.0.1:0\", token: \"{}\" }}\ncontrol_plane:\n  listen: \
              \"127.0.0.1:0\"\n  policy_path: \"{}\"\n  state_dir: \"{state}\"\n{}",
+            self.token,
             self.dir.path().join("policy").display(),
             self.extra,
         );

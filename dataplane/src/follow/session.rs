@@ -23,6 +23,7 @@ use super::{
     Follower,
     apply::{self, BOUNDS, Prepared, Refused},
     fallback::Fallback,
+    hints::Budget,
 };
 
 /// Answers that wait for the transport; a control plane that does not read them is dead by its heartbeats.
@@ -61,13 +62,15 @@ struct Session<'f> {
     preparing: Option<(Version, JoinHandle<Result<Prepared, Refused>>)>,
     /// What is in force is not what the control plane wants: no heartbeat confirms it.
     behind: bool,
+    budget: Budget,
 }
 
 /// Runs one stream over `channel` until it ends.
 pub(super) async fn run(follower: &mut Follower, channel: Channel, fallback: &mut Fallback) -> End {
     let (answers, outgoing) = mpsc::channel(QUEUE);
     let times = follower.config.times;
-    let mut session = Session { follower, answers, heard: Instant::now(), preparing: None, behind: false };
+    let budget = Budget::new(Instant::now());
+    let mut session = Session { follower, answers, heard: Instant::now(), preparing: None, behind: false, budget };
     if !session.hello() {
         return End::NotReading;
     }
@@ -179,7 +182,7 @@ impl Session<'_> {
                 Ok(())
             }
             Some(Said::Fleet(fleet)) => {
-                self.follower.fleet.set(u64::from(fleet.planes));
+                self.follower.hints.size(&fleet);
                 Ok(())
             }
             Some(Said::SendCurrent(_)) => self.hand_over().await,
@@ -189,8 +192,11 @@ impl Session<'_> {
                 self.follower.applier.say_waiting(Some(&waiting.reason));
                 Ok(())
             }
-            // Nothing that is remembered of a counter lives longer than a second anyway.
-            Some(Said::CounterReset(_)) | None => Ok(()),
+            Some(Said::CounterReset(reset)) => {
+                self.follower.hints.changed(&reset, &mut self.budget, self.heard);
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 

@@ -2,12 +2,18 @@
 
 #![allow(unreachable_pub, reason = "a module of one test")]
 
-use std::{collections::BTreeMap, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use edgequota_config::{Document, load::Environment, state::StateDir};
-use edgequota_counters::counters::FleetSize;
+use edgequota_counters::FleetSize;
 use edgequota_dataplane::{
-    follow::{Config, Times, follow},
+    follow::{Config, Hints, Times, follow},
     policy_slot::PolicySlot,
 };
 use edgequota_ops::{metrics::Metrics, probes::Probes};
@@ -248,19 +254,24 @@ impl Follow {
         let (slot, fleet) = (Arc::new(PolicySlot::default()), FleetSize::default());
         let (metrics, probes, stop) = (Metrics::new(1), Probes::new(), CancellationToken::new());
         let (config, state) = self.config();
-        let task = tokio::spawn({
-            let (slot, fleet, metrics, probes, stop) =
-                (Arc::clone(&slot), fleet.clone(), metrics.clone(), probes.clone(), stop.clone());
-            async move { follow(config, slot, state, fleet, &metrics, &probes, stop).unwrap().await }
+        let changed = Arc::new(Mutex::new(Vec::new()));
+        let hints = Hints::to(fleet.clone(), {
+            let changed = Arc::clone(&changed);
+            move |key| changed.lock().unwrap().push(key.to_owned())
         });
-        Following { slot, fleet, metrics, probes, stop, task }
+        let task = tokio::spawn({
+            let (slot, metrics, probes, stop) = (Arc::clone(&slot), metrics.clone(), probes.clone(), stop.clone());
+            async move { follow(config, slot, state, hints, &metrics, &probes, stop).unwrap().await }
+        });
+        Following { slot, fleet, changed, metrics, probes, stop, task }
     }
 
     /// The error of settings that cannot work.
     pub async fn fails(self) -> String {
         let (config, state) = self.config();
-        let (slot, fleet, stop) = (Arc::default(), FleetSize::default(), CancellationToken::new());
-        follow(config, slot, state, fleet, &Metrics::new(1), &Probes::new(), stop).err().unwrap().to_string()
+        let (slot, stop) = (Arc::default(), CancellationToken::new());
+        let hints = Hints::to(FleetSize::default(), |_| ());
+        follow(config, slot, state, hints, &Metrics::new(1), &Probes::new(), stop).err().unwrap().to_string()
     }
 
     fn config(self) -> (Config, Option<StateDir>) {
@@ -285,6 +296,8 @@ impl Follow {
 pub struct Following {
     pub slot: Arc<PolicySlot>,
     pub fleet: FleetSize,
+    /// Counters that were said to have changed.
+    pub changed: Arc<Mutex<Vec<String>>>,
     pub metrics: Metrics,
     pub probes: Probes,
     stop: CancellationToken,

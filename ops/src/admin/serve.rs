@@ -3,9 +3,9 @@
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, HttpBody as _},
-    extract::DefaultBodyLimit,
+    extract::{ConnectInfo, DefaultBodyLimit},
     response::{IntoResponse as _, Response},
 };
 use edgequota_config::settings::Admin;
@@ -80,9 +80,12 @@ impl Bound {
                 () = stop.cancelled() => break,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     if let Some(entry) = connections.admit() {
-                        tasks.spawn(connection(stream, self.limits, router.clone(), entry, stop.clone()));
+                        // who asks: what is changed here is in the log with it
+                        let peer = SocketAddr::new(crate::resources::canonical_ip(peer.ip()), peer.port());
+                        let router = router.clone().layer(Extension(ConnectInfo(peer)));
+                        tasks.spawn(connection(stream, self.limits, router, entry, stop.clone()));
                     }
                 }
                 Err(error) => {

@@ -114,7 +114,34 @@ impl KeyStrategy {
     }
 }
 
+impl KeyStrategy {
+    pub(super) fn is_secret(&self) -> bool {
+        matches!(&self.kind, Kind::Header(rules) | Kind::Composite(rules, _) if rules.secret)
+    }
+
+    pub(super) fn subject_named(&self, text: &str) -> Option<Subject> {
+        let as_it_is = |possible: bool| possible.then(|| text.to_owned());
+        let raw = match &self.kind {
+            Kind::ClientIp => self.address.named(text),
+            Kind::Header(_) | Kind::Composite(_, false) => as_it_is(!text.is_empty()),
+            Kind::Composite(_, true) => {
+                as_it_is(text.rsplit_once(':').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty()))
+            }
+            Kind::Global(key) => as_it_is(text == key),
+        };
+        raw.map(|raw| Subject { raw, secret: self.is_secret() })
+    }
+}
+
 impl AddressRules {
+    /// An address, or a network of the length that is counted.
+    fn named(&self, text: &str) -> Option<String> {
+        let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+        let counted = self.text(address.parse::<IpAddr>().ok()?.to_canonical());
+        let counted_length = counted.split_once('/').map(|(_, length)| length);
+        (length.is_none() || length == counted_length).then_some(counted)
+    }
+
     fn subject(&self, request: &RequestView<'_>) -> Subject {
         let trusted = if self.trusted.is_empty() { request.caller.trusted_proxies } else { &self.trusted };
         Subject { raw: self.text(client_ip(request, trusted, self.depth)), secret: false }
