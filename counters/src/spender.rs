@@ -204,6 +204,11 @@ impl Core {
         if leased && let Some(replies) = self.by_lease(state, plan, now) {
             return Begun::Leased(replies);
         }
+        if let Err(error) = primary.usable(self.slot) {
+            // The failure policies decide, and nobody knows what the store will have kept when it is back.
+            state.denied.forget_all();
+            return Begun::Failed(error);
+        }
         let refusal = |(index, (key, counter)): (usize, (&str, &Counter))| {
             let reply = if counter.enforce { state.denied.refusal(key, counter, now) } else { None };
             reply.map(|reply| (index, reply))
@@ -211,9 +216,6 @@ impl Core {
         let refusals: Refusals = plan.iter().enumerate().filter_map(refusal).collect();
         if !refusals.is_empty() {
             return Begun::Denied(refusals);
-        }
-        if let Err(error) = primary.usable(self.slot) {
-            return Begun::Failed(error);
         }
         if leased {
             for (key, counter) in plan.iter() {
