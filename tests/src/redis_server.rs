@@ -17,6 +17,7 @@ pub struct Redis {
     dir: TempDir,
     port: u16,
     args: Vec<String>,
+    cpu: Option<usize>,
     process: Option<Process>,
 }
 
@@ -28,10 +29,19 @@ impl Redis {
 
     /// With more arguments (`["--requirepass", "x"]`).
     pub async fn with(args: &[&str]) -> Redis {
+        Redis::launch(args, None).await
+    }
+
+    /// On this core only, if one is named.
+    pub async fn on_cpu(cpu: Option<usize>) -> Redis {
+        Redis::launch(&[], cpu).await
+    }
+
+    async fn launch(args: &[&str], cpu: Option<usize>) -> Redis {
         let args: Vec<String> = args.iter().map(|s| (*s).to_owned()).collect();
         for _ in 0..5 {
             let dir = tempfile::tempdir().unwrap();
-            let mut redis = Redis { dir, port: free_port(), args: args.clone(), process: None };
+            let mut redis = Redis { dir, port: free_port(), args: args.clone(), cpu, process: None };
             redis.spawn();
             if redis.came_up().await {
                 return redis;
@@ -42,7 +52,7 @@ impl Redis {
 
     /// A port where no Redis listens (yet): `restart` starts one there.
     pub fn absent() -> Redis {
-        Redis { dir: tempfile::tempdir().unwrap(), port: free_port(), args: Vec::new(), process: None }
+        Redis { dir: tempfile::tempdir().unwrap(), port: free_port(), args: Vec::new(), cpu: None, process: None }
     }
 
     /// `127.0.0.1:port`.
@@ -112,7 +122,14 @@ impl Redis {
     }
 
     fn spawn(&mut self) {
-        let mut command = Command::new(program("redis-server"));
+        let mut command = match self.cpu {
+            None => Command::new(program("redis-server")),
+            Some(cpu) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &cpu.to_string()]).arg(program("redis-server"));
+                command
+            }
+        };
         command
             .current_dir(self.dir.path())
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
