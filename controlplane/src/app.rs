@@ -157,7 +157,7 @@ impl Bound {
             fleet: fleet.clone(),
             history: Arc::clone(&history),
             status: Arc::clone(&status),
-            decider: options.counters.shared_decider(),
+            decider: options.counters.decider(),
             trusted_proxies: settings.server.trusted_proxies.clone().into(),
             environment: Arc::new(options.environment.clone()),
             checks: Arc::new(tokio::sync::Semaphore::new(2)),

@@ -222,6 +222,7 @@ fn uncounted(limit: &Limit, note: String) -> LimitAnswer {
         average: limit.numbers.average,
         burst: limit.numbers.burst,
         period: period(limit.numbers.period_us),
+        cost: limit.cost,
         blocked: false,
         sources: Vec::new(),
         remaining: None,
@@ -258,7 +259,11 @@ fn verdict(decision: &Decision) -> VerdictAnswer {
             AllowedBy::PassThrough => "the store does not answer; failure_policy is passThrough",
         }),
         Verdict::Refused(Refusal::Limited { limit, retry_after }) => {
-            let reason = format!("limit {} has no token left", name(*limit));
+            let cost = decision.limits.get(*limit).map_or(1, |state| state.limit.cost);
+            let reason = match cost {
+                1 => format!("limit {} has no token left", name(*limit)),
+                cost => format!("limit {} has fewer than the {cost} tokens that a request takes", name(*limit)),
+            };
             VerdictAnswer {
                 retry_after_seconds: Some(retry_after.as_secs_f64()),
                 ..VerdictAnswer::refused(429, "rate_limited", reason)

@@ -73,11 +73,17 @@ async fn the_live_counter_is_what_the_data_plane_would_see() {
     let (limit, subject) = compiled;
     let effective = limit.effective(&subject);
     let ask = edgequota_counters::Ask { limit, subject, effective };
-    let decider = running.counters.shared_decider();
-    for _ in 0..40 {
-        let decision = decider.spend(std::slice::from_ref(&ask)).await;
-        assert!(matches!(decision.verdict, edgequota_counters::Verdict::Allowed(_)));
-    }
+    let counters = running.counters.clone();
+    let data_plane = tokio::task::LocalSet::new();
+    data_plane
+        .run_until(async {
+            let spender = counters.spender(0);
+            for _ in 0..40 {
+                let decision = spender.spend(std::slice::from_ref(&ask)).await;
+                assert!(matches!(decision.verdict, edgequota_counters::Verdict::Allowed(_)));
+            }
+        })
+        .await;
     let (status, answer) = http::post(running.admin, "/v1/limits/effective", body).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer["limits"][0]["remaining"], 0);

@@ -1,4 +1,4 @@
-//! The process's counting: one [`Counters`], one [`Decider`] per worker.
+//! The process's counting: one [`Counters`], one [`Spender`] per worker.
 use std::{
     fmt,
     sync::{
@@ -9,18 +9,17 @@ use std::{
 
 use edgequota_config::settings::{Redis, RedisMode};
 use edgequota_ops::metrics::Metrics;
-use edgequota_policy::limit::Mode;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
+    changes::Changes,
     clock::Clock,
-    decision::{AllowedBy, Ask, Decision, Refusal, Verdict},
-    failure::{Failover, unknown},
+    decider::Decider,
+    failure::Failover,
     metrics::{self, Counted},
-    plans::{self, Chosen},
+    spender::Spender,
     store::{
-        Purpose, Replies, StoreError,
         embedded::{CAPACITY, Embedded, Evict},
         redis::Primary,
     },
@@ -28,18 +27,20 @@ use crate::{
 
 /// Process-wide: store settings, embedded store, fallback buckets, passthrough cap, metrics. Cheap to clone.
 ///
-/// When the last clone and the last [`Decider`] are gone, the connections end.
+/// When the last clone, [`Spender`] and [`Decider`] are gone, the connections end.
 #[derive(Clone)]
 pub struct Counters(Arc<Shared>);
 
-struct Shared {
-    store: Store,
-    failover: Failover,
-    counted: Arc<Counted>,
-    fleet: FleetSize,
+/// What all workers of a process count with.
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) failover: Failover,
+    pub(crate) counted: Arc<Counted>,
+    pub(crate) fleet: FleetSize,
+    pub(crate) changes: Changes,
 }
 
-enum Store {
+pub(crate) enum Store {
     Embedded(Arc<Embedded>),
     /// The guard ends the connections with the last of those that count on them.
     Redis(Arc<Primary>, Arc<DropGuard>),
@@ -119,13 +120,13 @@ impl Counters {
 
     fn with(store: Store, counted: Arc<Counted>, fleet: FleetSize) -> Counters {
         let failover = Failover::new(Clock::monotonic());
-        Counters(Arc::new(Shared { store, failover, counted, fleet }))
+        Counters(Arc::new(Shared { store, failover, counted, fleet, changes: Changes::default() }))
     }
 
-    /// For one worker (counted from 0); call inside that worker's runtime (connection tasks are spawned on it). At
-    /// most `pool_size - 1` workers get a connection of their own, later ones share by message; one connection is
-    /// left for `ping` and the API.
-    pub fn decider(&self, worker: usize) -> Decider {
+    /// For one worker (counted from 0); call inside that worker's `LocalSet` (connection tasks are spawned on its runtime).
+    /// At most `pool_size - 1` workers get a connection of their own, later ones share by message; one connection is left
+    /// for `ping` and the API.
+    pub fn spender(&self, worker: usize) -> Spender {
         let slot = match &self.0.store {
             Store::Embedded(_) => 0,
             Store::Redis(primary, _) => {
@@ -134,11 +135,11 @@ impl Counters {
                 slot
             }
         };
-        Decider { shared: Arc::clone(&self.0), slot }
+        Spender::new(Arc::clone(&self.0), slot)
     }
 
-    /// For callers on any multi-thread runtime (admin API, control plane): `Send + Sync`. Call it inside that runtime.
-    pub fn shared_decider(&self) -> Decider {
+    /// For callers that spend nothing, on any multi-thread runtime (admin API, control plane). Call it inside that runtime.
+    pub fn decider(&self) -> Decider {
         let slot = match &self.0.store {
             Store::Embedded(_) => 0,
             Store::Redis(primary, _) => {
@@ -146,7 +147,7 @@ impl Counters {
                 primary.spare()
             }
         };
-        Decider { shared: Arc::clone(&self.0), slot }
+        Decider::new(Arc::clone(&self.0), slot)
     }
 
     /// `PING` answered within two seconds; the embedded store always answers.
@@ -160,7 +161,7 @@ impl Counters {
     /// Somebody changed the counter of that key from outside (an administrator): what the workers of this process
     /// remember of it is forgotten. A hint: nothing is remembered for longer than a second anyway.
     pub fn changed(&self, key: &str) {
-        tracing::debug!(key, "a counter was changed");
+        self.0.changes.add(key);
     }
 
     /// Waits until the store was tried once (connected or failed) on every connection wanted so far, for `/startz`.
@@ -191,91 +192,4 @@ impl Counters {
         let counted = &self.0.counted;
         (counted.redis_errors.value(), counted.fallback_used.value(), counted.readonly_retries.value())
     }
-}
-
-/// Decides. Cheap to clone.
-#[derive(Clone)]
-pub struct Decider {
-    shared: Arc<Shared>,
-    slot: usize,
-}
-
-impl fmt::Debug for Decider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decider").field("slot", &self.slot).finish_non_exhaustive()
-    }
-}
-
-impl Decider {
-    /// Spends one token of each limit, or of none. Answers within `redis.deadline` plus a little, whatever the store
-    /// does. Cancel safe: a dropped call may cost tokens, never adds any. The future is `Send`.
-    pub async fn spend(&self, asks: &[Ask]) -> Decision {
-        self.decide(asks, Purpose::Spend).await
-    }
-
-    /// The same decision without spending anything and without waiting for failure policies' side effects.
-    pub async fn look(&self, asks: &[Ask]) -> Decision {
-        self.decide(asks, Purpose::Look).await
-    }
-
-    /// An administrator changes the counters of the asks (or looks at them); one reply per ask, in order. Answers within
-    /// `redis.deadline`.
-    ///
-    /// # Errors
-    /// When the store did not answer. A change may have happened all the same.
-    pub async fn adjust(&self, asks: &[Ask], purpose: Purpose) -> Result<Replies, StoreError> {
-        self.ask(asks, purpose).await
-    }
-
-    async fn ask(&self, asks: &[Ask], purpose: Purpose) -> Result<Replies, StoreError> {
-        match &self.shared.store {
-            Store::Embedded(store) => plans::with_plan(asks, purpose, plans::counted, |plan| Ok(store.call(plan))),
-            Store::Redis(primary, _) => {
-                let call = plans::with_plan(asks, purpose, plans::counted, |plan| {
-                    (!plan.is_empty()).then(|| primary.call(self.slot, plan))
-                });
-                match call {
-                    Some(call) => call.await,
-                    None => Ok(Replies::default()),
-                }
-            }
-        }
-    }
-
-    async fn decide(&self, asks: &[Ask], purpose: Purpose) -> Decision {
-        if asks.is_empty() {
-            return Decision { verdict: Verdict::Allowed(AllowedBy::NoLimit), limits: Default::default() };
-        }
-        if let Some(limit) = asks.iter().position(|ask| ask.effective.blocked && ask.limit.mode == Mode::Enforce) {
-            return blocked(asks, limit);
-        }
-        let answer = self.ask(asks, purpose).await;
-        match answer {
-            Ok(replies) => counted(asks, &replies),
-            Err(error) => {
-                tracing::debug!(%error, "decided by failure policy");
-                if purpose == Purpose::Spend {
-                    self.shared.counted.fallback_used.inc();
-                }
-                self.shared.failover.decide(asks, purpose, self.shared.fleet.get())
-            }
-        }
-    }
-}
-
-fn counted(asks: &[Ask], replies: &Replies) -> Decision {
-    let mut limits = asks.iter().map(unknown).collect::<smallvec::SmallVec<[_; 2]>>();
-    let verdict = plans::apply(asks, &Chosen::of(asks, plans::counted), replies, &mut limits);
-    for (state, ask) in limits.iter_mut().zip(asks) {
-        if ask.effective.blocked {
-            state.passed = Some(false);
-        }
-    }
-    Decision { verdict, limits }
-}
-
-fn blocked(asks: &[Ask], limit: usize) -> Decision {
-    let mut limits = asks.iter().map(unknown).collect::<smallvec::SmallVec<[_; 2]>>();
-    limits[limit].passed = Some(false);
-    Decision { verdict: Verdict::Refused(Refusal::Blocked { limit }), limits }
 }

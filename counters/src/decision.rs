@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 
 use edgequota_policy::{
     Limit,
-    limit::{Effective, Subject},
+    limit::{Effective, Mode, Subject},
 };
 use smallvec::SmallVec;
 
@@ -80,8 +80,33 @@ pub struct LimitState {
     pub remaining: Option<u64>,
     /// Until full.
     pub reset_after: Option<Duration>,
-    /// Until one token is there; zero when there is one.
+    /// Until the cost of a request is there; zero when it is.
     pub retry_after: Option<Duration>,
     /// Would this limit alone have let it pass? None: unknown.
     pub passed: Option<bool>,
+}
+
+/// What needs no counting: no limit, or one that is blocked.
+pub(crate) fn without_counting(asks: &[Ask]) -> Option<Decision> {
+    if asks.is_empty() {
+        return Some(Decision { verdict: Verdict::Allowed(AllowedBy::NoLimit), limits: SmallVec::new() });
+    }
+    let limit = asks.iter().position(|ask| ask.effective.blocked && ask.limit.mode == Mode::Enforce)?;
+    let mut limits: SmallVec<[LimitState; 2]> = asks.iter().map(LimitState::unknown).collect();
+    limits[limit].passed = Some(false);
+    Some(Decision { verdict: Verdict::Refused(Refusal::Blocked { limit }), limits })
+}
+
+impl LimitState {
+    /// A limit about which no store told anything.
+    pub(crate) fn unknown(ask: &Ask) -> LimitState {
+        LimitState {
+            limit: Arc::clone(&ask.limit),
+            effective: ask.effective.clone(),
+            remaining: None,
+            reset_after: None,
+            retry_after: None,
+            passed: None,
+        }
+    }
 }

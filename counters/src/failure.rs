@@ -46,8 +46,10 @@ impl Failover {
 
     /// Decides. A look takes nothing from any bucket.
     pub(crate) fn decide(&self, asks: &[Ask], purpose: Purpose, fleet: u64) -> Decision {
-        let mut decision =
-            Decision { verdict: Verdict::Allowed(AllowedBy::Store), limits: asks.iter().map(unknown).collect() };
+        let mut decision = Decision {
+            verdict: Verdict::Allowed(AllowedBy::Store),
+            limits: asks.iter().map(LimitState::unknown).collect(),
+        };
         let enforced = || asks.iter().filter(|ask| ask.limit.mode == Mode::Enforce);
         let Some(policy) = enforced().map(|ask| ask.limit.failure_policy).max() else {
             return decision;
@@ -90,16 +92,4 @@ impl Failover {
 fn share(numbers: &Numbers, fleet: u64) -> Numbers {
     let fleet = fleet.clamp(1, LARGEST_FLEET);
     Numbers { burst: (numbers.burst / fleet).max(1), tick_us: numbers.tick_us.saturating_mul(fleet), ..*numbers }
-}
-
-/// A limit about which no store told anything.
-pub(crate) fn unknown(ask: &Ask) -> LimitState {
-    LimitState {
-        limit: ask.limit.clone(),
-        effective: ask.effective.clone(),
-        remaining: None,
-        reset_after: None,
-        retry_after: None,
-        passed: None,
-    }
 }

@@ -8,6 +8,9 @@
 //! | `edgequota_redis_permission_errors` | calls and connects refused for a missing ACL rule |
 //! | `edgequota_counter_clock_steps` | counters that met a store clock more than a second behind |
 //! | `edgequota_counters_corrupt` | counters that held garbage and were replaced by empty buckets |
+//! | `edgequota_decided_by_lease` | requests decided by tokens that were leased before |
+//! | `edgequota_decided_by_denied_cache` | requests refused because the store had said until when there is no token |
+//! | `edgequota_redis_calls` | script calls sent to Redis |
 //! | `edgequota_embedded_evictions` | counters in use that the embedded store dropped for want of room |
 //! | `edgequota_redis_healthy` | gauge: 1 while the store answers (the embedded one always) |
 //! | `edgequota_redis_may_evict` | gauge: 1 while `maxmemory-policy` is other than noeviction |
@@ -47,6 +50,9 @@ pub(crate) struct Counted {
     pub(crate) permission_errors: Count,
     pub(crate) clock_steps: Count,
     pub(crate) corrupt: Count,
+    pub(crate) by_lease: Count,
+    pub(crate) by_denied_cache: Count,
+    pub(crate) redis_calls: Count,
 }
 
 impl Counted {
@@ -74,6 +80,12 @@ impl Counted {
                 "edgequota_counters_corrupt",
                 "Counters that held garbage and were replaced by empty buckets.",
             ),
+            by_lease: count("edgequota_decided_by_lease", "Requests decided by tokens that were leased before."),
+            by_denied_cache: count(
+                "edgequota_decided_by_denied_cache",
+                "Requests refused because the store had said until when there is no token.",
+            ),
+            redis_calls: count("edgequota_redis_calls", "Script calls sent to Redis."),
         }
     }
 }

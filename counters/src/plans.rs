@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 
 use crate::{
     clock::micros,
-    decision::{AllowedBy, Ask, LimitState, Refusal, Verdict},
-    store::{Counter, Plan, Purpose, Replies},
+    decision::{AllowedBy, Ask, Decision, LimitState, Refusal, Verdict},
+    store::{Counter, CounterReply, Plan, Purpose, Replies},
 };
 
 thread_local! {
@@ -59,11 +59,7 @@ pub(crate) fn apply(asks: &[Ask], chosen: &Chosen, replies: &Replies, states: &m
     let mut longest: Option<(usize, Duration)> = None;
     for (&i, reply) in chosen.0.iter().zip(&replies.counters) {
         let retry_after = Duration::from_micros(reply.retry_us);
-        let state = &mut states[i];
-        state.remaining = Some(reply.tokens);
-        state.reset_after = Some(Duration::from_micros(reply.reset_us));
-        state.retry_after = Some(retry_after);
-        state.passed = Some(reply.room > 0);
+        states[i].learn(reply);
         let refuses = reply.room == 0 && asks[i].limit.mode == Mode::Enforce;
         if refuses && longest.is_none_or(|(_, known)| retry_after > known) {
             longest = Some((i, retry_after));
@@ -72,5 +68,44 @@ pub(crate) fn apply(asks: &[Ask], chosen: &Chosen, replies: &Replies, states: &m
     match longest {
         Some((limit, retry_after)) => Verdict::Refused(Refusal::Limited { limit, retry_after }),
         None => Verdict::Allowed(AllowedBy::Store),
+    }
+}
+
+/// The decision by a store's answer to all that were [`counted`].
+pub(crate) fn decided(asks: &[Ask], replies: &Replies) -> Decision {
+    let mut limits: SmallVec<[LimitState; 2]> = asks.iter().map(LimitState::unknown).collect();
+    let verdict = apply(asks, &Chosen::of(asks, counted), replies, &mut limits);
+    for (state, ask) in limits.iter_mut().zip(asks) {
+        if ask.effective.blocked {
+            state.passed = Some(false);
+        }
+    }
+    Decision { verdict, limits }
+}
+
+/// The decision when some counters, named by their index among those that were [`counted`], are known to refuse; of the
+/// others nothing is known.
+pub(crate) fn refused(asks: &[Ask], refusals: &[(usize, CounterReply)]) -> Decision {
+    let mut limits: SmallVec<[LimitState; 2]> = asks.iter().map(LimitState::unknown).collect();
+    let chosen = Chosen::of(asks, counted);
+    let mut longest = (0, Duration::ZERO);
+    for (index, reply) in refusals {
+        let Some(&i) = chosen.0.get(*index) else { continue };
+        limits[i].learn(reply);
+        let retry_after = Duration::from_micros(reply.retry_us);
+        if retry_after >= longest.1 {
+            longest = (i, retry_after);
+        }
+    }
+    let (limit, retry_after) = longest;
+    Decision { verdict: Verdict::Refused(Refusal::Limited { limit, retry_after }), limits }
+}
+
+impl LimitState {
+    fn learn(&mut self, reply: &CounterReply) {
+        self.remaining = Some(reply.tokens);
+        self.reset_after = Some(Duration::from_micros(reply.reset_us));
+        self.retry_after = Some(Duration::from_micros(reply.retry_us));
+        self.passed = Some(reply.room > 0);
     }
 }

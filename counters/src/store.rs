@@ -44,4 +44,9 @@ impl StoreError {
     pub fn was_asked(&self) -> bool {
         !matches!(self, StoreError::BreakerOpen | StoreError::NotConnected | StoreError::Busy)
     }
+
+    /// Of several plans in one call, one alone may be to blame: its key is forbidden, or the server could not execute it.
+    pub(crate) fn may_be_of_one_plan(&self) -> bool {
+        matches!(self, StoreError::NoPermission(_) | StoreError::Server(_))
+    }
 }

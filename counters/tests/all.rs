@@ -3,7 +3,9 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod behaviour;
+mod coalesce;
 mod decide;
+mod denied;
 mod embedded;
 mod model;
 mod permissions;

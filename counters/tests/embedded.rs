@@ -21,6 +21,7 @@ use crate::support::{
     asks::{ask, limit},
     server::RedisServer,
     stores::{enforced, plan},
+    worker::Worker,
     world::{by_store, settings},
 };
 
@@ -118,11 +119,11 @@ async fn planes_of_one_process_share_it() {
     let first = Counters::new(watched, &Metrics::new(1), FleetSize::default(), "a");
     let second = first.share_embedded(&Metrics::new(1), FleetSize::default());
     let asks = [ask(limit("default", 3, FailurePolicy::FailClosed), "acme")];
-    assert!(by_store(&first.decider(0).spend(&asks).await.verdict));
-    assert!(by_store(&second.decider(0).spend(&asks).await.verdict));
-    assert_eq!(second.shared_decider().look(&asks).await.limits[0].remaining, Some(1));
-    assert!(by_store(&first.decider(3).spend(&asks).await.verdict));
-    assert!(!by_store(&second.decider(9).spend(&asks).await.verdict));
+    let (one, other) = (Worker::start(&first, 0), Worker::start(&second, 0));
+    assert!(by_store(&one.verdict(&asks).await) && by_store(&other.verdict(&asks).await));
+    assert_eq!(second.decider().look(&asks).await.limits[0].remaining, Some(1));
+    assert!(by_store(&Worker::start(&first, 3).verdict(&asks).await));
+    assert!(!by_store(&Worker::start(&second, 9).verdict(&asks).await));
     assert!(first.ping().await && first.healthy());
     first.tried().await;
     assert_eq!(server.int(&["DBSIZE"]), 0);

@@ -102,7 +102,7 @@ async fn ping_may_be_forbidden() {
     assert!(world.counters.ping().await);
     let asks = [ask(strict("default"), "acme")];
     server.freeze();
-    futures_util::future::join_all((0..5).map(|_| world.decider.spend(&asks))).await;
+    futures_util::future::join_all((0..5).map(|_| world.worker.spend(&asks))).await;
     assert!(!world.counters.healthy());
     server.thaw();
     world.recovered(&asks[0]).await;

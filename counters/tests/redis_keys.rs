@@ -15,9 +15,10 @@ fn spend(server: &RedisServer, counters: &[(&str, Counter)]) -> Replies {
     let plan = plan(Purpose::Spend, counters);
     let mut command = redis::cmd("EVAL");
     command.arg(script::SOURCE);
-    script::arguments(&plan, &mut command);
+    let plans = [plan];
+    script::arguments(&plans, true, &mut command);
     let value = command.query(&mut server.client()).expect("the script runs");
-    script::parse(&value, plan.len()).expect("the script answers what it should")
+    script::parse(&value, &plans).expect("the script answers what it should").remove(0)
 }
 
 fn now_us(server: &RedisServer) -> u64 {
@@ -79,7 +80,7 @@ fn a_look_and_a_refusal_write_nothing() {
     let limit = [(KEY, enforced(1, 1, 3600 * SECOND))];
     let mut command = redis::cmd("EVAL");
     command.arg(script::SOURCE);
-    script::arguments(&plan(Purpose::Look, &limit), &mut command);
+    script::arguments(&[plan(Purpose::Look, &limit)], true, &mut command);
     command.query::<redis::Value>(&mut server.client()).expect("the script runs");
     assert_eq!(server.int(&["EXISTS", KEY]), 0);
     spend(&server, &limit);

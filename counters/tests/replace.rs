@@ -17,6 +17,7 @@ use crate::{
         asks::{Rule, ask, limit},
         eventually,
         server::RedisServer,
+        worker::Worker,
         world::{World, by_store, settings},
     },
     trouble::{client_ids, our_ids},
@@ -36,13 +37,13 @@ struct Traffic {
 impl Traffic {
     fn start(world: &World, subject: &str) -> Traffic {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (decider, asks) = (world.decider.clone(), [ask(strict(1_000_000), subject)]);
+        let (worker, asks) = (world.worker.clone(), [ask(strict(1_000_000), subject)]);
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&done));
         let task = tokio::spawn(async move {
             let (mut all, mut lost) = (0, 0);
             while !stopped.load(Ordering::Relaxed) {
                 all += 1;
-                lost += usize::from(!by_store(&decider.spend(&asks).await.verdict));
+                lost += usize::from(!by_store(&worker.spend(&asks).await.verdict));
                 counted.fetch_add(1, Ordering::Relaxed);
             }
             (all, lost)
@@ -98,7 +99,7 @@ async fn an_old_connection_is_watched_while_new_settings_lead_nowhere() {
     world.edit(|redis| redis.endpoints = vec!["127.0.0.1:1".to_owned()]);
     eventually("the new address was tried", || async { world.counters.stats().0 > 0 }).await;
     server.freeze();
-    futures_util::future::join_all((0..5).map(|_| world.decider.spend(&asks))).await;
+    futures_util::future::join_all((0..5).map(|_| world.worker.spend(&asks))).await;
     assert!(!world.counters.healthy());
     server.thaw();
     world.recovered(&asks[0]).await;
@@ -250,18 +251,17 @@ async fn connections_end_with_the_counting() {
     eventually("no connection is left", || async { client_ids(&server).is_empty() }).await;
 }
 
-#[test]
-fn a_worker_that_ends_leaves_its_requests_to_the_others() {
+#[tokio::test]
+async fn a_worker_that_ends_leaves_its_requests_to_the_others() {
     let server = RedisServer::start();
-    let main = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let world = main.block_on(World::with(&server));
-    let worker = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let decider = worker.block_on(async { world.counters.decider(1) });
+    let world = World::with(&server).await;
     let asks = [ask(strict(100), "acme")];
-    worker.block_on(async {
-        world.counters.tried().await;
-        assert!(by_store(&decider.spend(&asks).await.verdict));
-    });
-    worker.shutdown_timeout(Duration::from_secs(1));
-    main.block_on(async { assert!(by_store(&decider.spend(&asks).await.verdict)) });
+    let another = Worker::start(&world.counters, 1);
+    world.counters.tried().await;
+    assert!(by_store(&another.verdict(&asks).await));
+    drop(another);
+    assert!(by_store(&world.verdict(&asks).await));
+    // Its place is free for another.
+    let another = Worker::start(&world.counters, 1);
+    assert!(by_store(&another.verdict(&asks).await));
 }

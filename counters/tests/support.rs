@@ -3,6 +3,7 @@
 pub mod asks;
 pub mod server;
 pub mod stores;
+pub mod worker;
 pub mod world;
 
 use std::time::{Duration, Instant};

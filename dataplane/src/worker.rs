@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use edgequota_counters::Decider;
+use edgequota_counters::Spender;
 use edgequota_ops::{access_log::AccessLog, probes::Probes};
 use edgequota_policy::Backend;
 use tokio::sync::Notify;
@@ -51,7 +51,7 @@ impl Shared {
 pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) decider: Decider,
+    pub(crate) spender: Spender,
     pub(crate) stage: WorkerStage,
     pub(crate) metrics: WorkerMetrics,
     pools: Pools,
@@ -78,11 +78,11 @@ impl Current {
 }
 
 impl Worker {
-    pub(crate) fn new(index: usize, shared: Arc<Shared>, decider: Decider, pools: Pools) -> Rc<Worker> {
+    pub(crate) fn new(index: usize, shared: Arc<Shared>, spender: Spender, pools: Pools) -> Rc<Worker> {
         Rc::new(Worker {
             index,
             shared,
-            decider,
+            spender,
             stage: WorkerStage::new(),
             metrics: WorkerMetrics::default(),
             pools,
@@ -139,5 +139,6 @@ impl Worker {
     pub(crate) fn tick(&self) {
         let _ = self.policy();
         self.pools.sweep();
+        self.spender.tick();
     }
 }

@@ -19,6 +19,9 @@ use crate::{
 /// How often a worker looks after its pools and shows that it lives.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long the end of a worker may take for giving back its leases.
+const GIVE_BACK: Duration = Duration::from_secs(3);
+
 /// What a worker is started with.
 pub(crate) struct Start {
     pub(crate) listener: TcpListener,
@@ -53,7 +56,7 @@ async fn run(index: usize, start: Start, pulse: &Pulse) {
         }
     };
     let pools = Pools::new(shared.resolver.clone(), caps, workers);
-    let worker = Worker::new(index, shared, counters.decider(index), pools);
+    let worker = Worker::new(index, shared, counters.spender(index), pools);
     let follow = {
         let (worker, shutdown) = (Rc::clone(&worker), shutdown.clone());
         tokio::task::spawn_local(async move { worker.stage.follow(&shutdown).await })
@@ -77,5 +80,7 @@ async fn run(index: usize, start: Start, pulse: &Pulse) {
         () = worker.stage.reached(Stage::Ended) => {}
         () = tick => {}
     }
+    // What nobody will spend any more is other data planes' to spend.
+    let _ = tokio::time::timeout(GIVE_BACK, worker.spender.close()).await;
     follow.abort();
 }

@@ -45,6 +45,7 @@ fn limit_fields() -> Vec<Field> {
         required("average", vec![json!(1), json!(20), json!(1_000)], vec![json!(-1), json!(0), json!(i64::MAX)]),
         field("burst", vec![json!(1), json!(40)], vec![json!(i64::MIN), json!(0), json!(i64::MAX)]),
         field("period", vec![json!("1s"), json!("24h"), json!("333us")], vec![json!("0s"), json!("1ns")]),
+        field("cost", vec![json!(1)], vec![json!(0), json!(2), json!(9)]),
         field("mode", vec![json!("enforce"), json!("SHADOW"), json!("disabled")], vec![]),
         field("failure_policy", vec![json!("failclosed"), json!("passThrough"), json!("inMemoryFallback")], vec![]),
         field("failure_code", vec![json!(429), json!(503)], vec![json!(-5)]),

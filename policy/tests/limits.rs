@@ -248,3 +248,16 @@ fn a_policy_is_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<Policy>();
 }
+
+#[test]
+fn a_request_takes_what_the_limit_costs_also_with_an_override() {
+    let policy = compiled(json!({
+        "rate_limit": { "average": 10, "burst": 20, "cost": 4 },
+        "routes": [{ "name": "r", "limits": [{ "name": "a", "average": 7, "cost": 7, "accuracy": "leased" }, { "name": "b", "average": 1 }] }],
+        "overrides": [{ "keys": ["10.0.0.1"], "burst": 4 }]
+    }));
+    let costs: Vec<(&str, u64)> = policy.limits().iter().map(|limit| (&*limit.name, limit.cost)).collect();
+    assert_eq!(costs, [("default", 4), ("r/a", 7), ("r/b", 1)]);
+    let effective = policy.limits()[0].effective(&Subject { raw: "10.0.0.1".into(), secret: false });
+    assert_eq!(effective.numbers.burst, 4);
+}

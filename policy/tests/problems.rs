@@ -107,6 +107,57 @@ fn the_default_limit() {
 }
 
 #[test]
+fn a_cost_is_at_least_one_and_fits_into_its_burst() {
+    for cost in [0, -3] {
+        let message =
+            "rate_limit.cost must be at least 1, the tokens that one request takes; for no limit set mode: disabled";
+        refused("rate_limit.cost", json!(cost), "rate_limit.cost", message);
+    }
+    let message =
+        "rate_limit.cost is 2, more than rate_limit.burst (1): no request could ever pass; lower cost or raise burst";
+    refused("rate_limit.cost", json!(2), "rate_limit.cost", message);
+    assert_eq!(found(&[("rate_limit.cost", json!(5)), ("rate_limit.burst", json!(5))]), []);
+    assert_eq!(found(&[("rate_limit.cost", json!(5)), ("rate_limit.average", json!(0))]), [], "nothing is counted");
+
+    let routes = json!([{
+        "name": "r",
+        "rate_limit": { "average": 10, "burst": 4, "cost": 5 },
+        "limits": [{ "name": "a", "average": 4, "cost": 5 }, { "name": "b", "average": 4, "cost": 0 },
+                   { "name": "c", "average": 1, "burst": 5, "cost": 5 }]
+    }]);
+    assert_eq!(
+        found(&[("routes", routes)]).into_iter().map(|(_, message)| message).collect::<Vec<_>>(),
+        [
+            "routes[0].rate_limit.cost is 5, more than routes[0].rate_limit.burst (4): no request could ever pass; lower cost or raise burst",
+            "routes[0].limits[0].cost is 5, more than routes[0].limits[0].burst (4, which is average where it is left out): no request could ever pass; lower cost or raise burst",
+            "routes[0].limits[1].cost must be at least 1, the tokens that one request takes; for no limit set mode: disabled",
+        ]
+    );
+}
+
+#[test]
+fn an_override_has_room_for_the_cost_that_it_inherits() {
+    let routes = json!([{ "name": "r", "limits": [{ "name": "a", "average": 9, "cost": 5 }] }]);
+    let overrides = json!([
+        { "keys": ["10.0.0.1"], "limit": "r/a", "burst": 4 },
+        { "keys": ["10.0.0.2"], "limit": "r/a", "average": 2 },
+        { "keys": ["10.0.0.3"], "limit": "r/a", "burst": 5 },
+        { "keys": ["10.0.0.4"], "limit": "r/a", "block": true },
+        { "keys": ["10.0.0.5"], "limit": "default", "burst": 1 },
+    ]);
+    let message = "overrides[0].burst is 4, less than routes[0].limits[0].cost (5), which overrides of limit \"r/a\" \
+                   inherit: no request of these subjects could ever pass; raise burst or lower cost, or set block: \
+                   true to refuse them";
+    let problems = found(&[("routes", routes), ("overrides", overrides)]);
+    assert_eq!(problems, [("overrides[0].burst".to_owned(), message.to_owned())]);
+    let unknown = json!([{ "keys": ["10.0.0.1"], "cost": 5 }]);
+    assert!(
+        serde_json::from_value::<PolicySpec>(json!({ "overrides": unknown })).is_err(),
+        "it has no cost of its own"
+    );
+}
+
+#[test]
 fn key_strategies() {
     let place = "rate_limit.key_strategy";
     for kind in ["header", "Composite"] {
@@ -277,7 +328,8 @@ fn all_mistakes_are_reported_at_once() {
 
 #[test]
 fn what_is_not_built_does_not_compile() {
-    let spec = with(&[("rate_limit.accuracy", json!("leased"))]);
+    let breaker = json!({ "enabled": true, "http": { "url": "http://a" } });
+    let spec = with(&[("auth", breaker)]);
     assert_eq!(spec.problems(), []);
     let problems = Policy::compile(&spec).unwrap_err();
     assert!(problems[0].message.contains("not built yet"), "{problems:?}");

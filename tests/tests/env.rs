@@ -218,7 +218,6 @@ async fn features_that_are_not_built_refuse_to_start_when_enabled() {
         ("events: { enabled: true, http: { url: http://a } }\n", "events"),
         ("server: { tls: { enabled: true, cert_file: /c, key_file: /k } }\n", "tls"),
         ("rate_limit: { average: 1, external: { enabled: true, http: { url: http://a } } }\n", "external"),
-        ("rate_limit: { average: 1, accuracy: leased }\n", "rate_limit.accuracy"),
         ("tracing: { enabled: true, endpoint: \"http://t:4318\" }\n", "tracing"),
     ] {
         let mut eq = Edgequota::standalone()

@@ -102,6 +102,9 @@ pub struct LimitAnswer {
     pub burst: u64,
     /// In which time `average` tokens come back.
     pub period: String,
+    /// Tokens that one request takes.
+    #[serde(default = "one")]
+    pub cost: u64,
     /// The subject is blocked.
     pub blocked: bool,
     /// Where the numbers come from; the last one wins.
@@ -110,13 +113,18 @@ pub struct LimitAnswer {
     pub remaining: Option<u64>,
     /// Until the bucket is full.
     pub reset_after_seconds: Option<f64>,
-    /// Until there is a token; 0: there is one.
+    /// Until there are `cost` tokens; 0: there are.
     pub retry_after_seconds: Option<f64>,
     /// Whether this limit alone would let the request pass.
     pub passes: Option<bool>,
     /// What else there is to say; mostly empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
+}
+
+/// What an older control plane does not say.
+fn one() -> u64 {
+    1
 }
 
 /// Numbers and where they are written.

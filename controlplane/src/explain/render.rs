@@ -46,6 +46,9 @@ fn limit_lines(out: &mut String, limit: &LimitAnswer) -> std::fmt::Result {
         limit.name,
         numbers(limit.average, limit.burst, &limit.period, limit.blocked)
     )?;
+    if limit.cost != 1 && !limit.blocked {
+        writeln!(out, "  cost      {} tokens a request", limit.cost)?;
+    }
     if let Some(subject) = &limit.subject {
         writeln!(out, "  subject   {subject}")?;
     }
@@ -65,8 +68,8 @@ fn limit_lines(out: &mut String, limit: &LimitAnswer) -> std::fmt::Result {
         writeln!(out, "  left      {remaining} of {}{full}", limit.burst)?;
     }
     if limit.passes == Some(false) && !limit.blocked {
-        let when =
-            limit.retry_after_seconds.map_or_else(String::new, |s| format!(", the next token in {}", seconds(s)));
+        let next = if limit.cost == 1 { "the next token".to_owned() } else { format!("{} tokens", limit.cost) };
+        let when = limit.retry_after_seconds.map_or_else(String::new, |s| format!(", {next} in {}", seconds(s)));
         writeln!(out, "  now       refuses{when}")?;
     }
     if !limit.note.is_empty() {
@@ -144,6 +147,7 @@ mod tests {
                 average: 100,
                 burst: 40,
                 period: "1s".into(),
+                cost: 5,
                 blocked: false,
                 sources: vec![source("limit search-api", 20), source("overrides[0] (limit search-api, 2 keys)", 100)],
                 remaining: Some(0),
@@ -163,12 +167,13 @@ policy    7-abcdef01 (files)
 route     search-api: host by exact, path by prefix, and 1 further condition holds
 backend   search -> http://search:8080
 limit     search-api: 100 per 1s, burst 40
+  cost      5 tokens a request
   subject   acme
   counter   {rl:edgequota:acme}:search-api
   from      limit search-api: 20 per 1s, burst 40
   then      overrides[0] (limit search-api, 2 keys): 100 per 1s, burst 40
   left      0 of 40, full in 0.400 s
-  now       refuses, the next token in 0.010 s
+  now       refuses, 5 tokens in 0.010 s
 verdict   refused with 429: limit search-api has no token left; retry after 0.010 s
 ";
         assert_eq!(render(&answer), expected);

@@ -15,6 +15,7 @@ mod request;
 mod supervise;
 
 use std::{
+    borrow::Borrow,
     fmt,
     sync::{
         Arc,
@@ -38,21 +39,25 @@ use super::{
     script,
 };
 use crate::{clock::micros, metrics::Counted};
-use connection::Connection;
+use connection::{Connection, Load};
 use failure::Failure;
 use health::Problem;
-use request::Request;
+pub(crate) use request::Credits;
+use request::{by_hash, with_source};
 
 /// What the user of an ACL needs, all that is ever used but for `CLIENT SETNAME`, `CONFIG GET maxmemory-policy` and
 /// `INFO memory`, whose refusal costs a name and a warning. The second pattern is for limits other than the default one.
 pub const ACL_RULES: &str = "~rl:* ~{rl:* +evalsha +eval +time +hmget +exists +pttl +del +hset +pexpire +ping";
-/// Calls that may be unanswered on one connection; above it the failure policy answers. More than a primary
+/// Plans that may be unanswered on one connection; above it the failure policy answers. More than a primary
 /// answers within any sensible deadline.
 pub const MAX_IN_FLIGHT: u64 = 4096;
 /// Most connections, whatever `redis.pool_size` says.
 const MAX_CONNECTIONS: usize = 256;
 /// Waits where a setting is off but some bound must be.
 const LONG: Duration = Duration::from_secs(3);
+
+/// Of a `PING` nobody's decision depends.
+const PING: Load = Load { requests: 0, plans: 1 };
 
 /// The primary: its connections and its breaker. Process-wide state.
 pub struct Primary {
@@ -87,10 +92,16 @@ struct Tries {
 #[repr(align(128))]
 struct Slot {
     claimed: AtomicBool,
+    /// Requests of the worker that stand in line for a call to be sent.
+    queued: AtomicU64,
     connection: ArcSwapOption<Connection>,
 }
 
 impl Slot {
+    fn is_live(&self) -> bool {
+        self.connection.load().as_ref().is_some_and(|connection| connection.is_live())
+    }
+
     fn live(&self) -> Option<Arc<Connection>> {
         self.connection.load_full().filter(|connection| connection.is_live())
     }
@@ -153,24 +164,45 @@ impl Primary {
         runtime.spawn(supervise::supervise(supervise::Leave::new(self, slot)));
     }
 
-    /// Sends the plan; the answer takes at most `redis.deadline`. A dropped call may still be executed: it may cost
-    /// tokens, never adds any.
-    pub(crate) fn call<'a>(
-        &'a self,
-        slot: usize,
-        plan: &Plan,
-    ) -> impl Future<Output = Result<Replies, StoreError>> + Send + use<'a> {
-        let ready = self.pick(slot).map(|connection| (connection, Request::new(plan)));
-        async move {
-            let (connection, request) = ready?;
-            let replies = self.run(slot, connection, &request).await;
-            if let Err(error) = &replies
-                && error.was_asked()
-            {
-                self.counted.redis_errors.inc();
-            }
-            replies
+    /// How long a request may wait for its answer.
+    pub(crate) fn deadline(&self) -> Duration {
+        Duration::from_micros(self.deadline_us.load(Ordering::Relaxed))
+    }
+
+    /// Would a call be sent now? An error is the answer at once.
+    pub(crate) fn usable(&self, slot: usize) -> Result<(), StoreError> {
+        if self.open.load(Ordering::Relaxed) {
+            return Err(StoreError::BreakerOpen);
         }
+        match self.slots[slot].is_live() || self.slots.iter().any(Slot::is_live) {
+            true => Ok(()),
+            false => Err(StoreError::NotConnected),
+        }
+    }
+
+    /// So many requests of this slot's worker wait for a call that is not sent yet.
+    pub(crate) fn queued(&self, slot: usize, requests: u64) {
+        self.slots[slot].queued.store(requests, Ordering::Relaxed);
+    }
+
+    /// Sends the plans as one call, for which `waiting` requests wait; one answer per plan, in at most `redis.deadline`. A
+    /// call that is dropped may still be executed: it may cost tokens, never adds any.
+    pub(crate) async fn send<P: Borrow<Plan>>(
+        &self,
+        slot: usize,
+        plans: &[P],
+        waiting: u64,
+        credits: Credits,
+    ) -> Result<Vec<Replies>, StoreError> {
+        let connection = self.pick(slot)?;
+        self.counted.redis_calls.inc();
+        let replies = self.run(slot, connection, plans, waiting, credits).await;
+        if let Err(error) = &replies
+            && error.was_asked()
+        {
+            self.counted.redis_errors.inc();
+        }
+        replies
     }
 
     /// `PING` answered within two seconds, on any connection.
@@ -190,7 +222,7 @@ impl Primary {
         let mut ping = Cmd::new();
         ping.arg("PING");
         matches!(
-            timeout_at(end, self.exchange(&connection, &ping)).await,
+            timeout_at(end, self.exchange(&connection, &ping, PING)).await,
             // An ACL that forbids `PING` is an answer too.
             Ok(Ok(_) | Err(Failure::NoPermission(_)))
         )
@@ -232,31 +264,43 @@ impl Primary {
         }
     }
 
-    async fn run(&self, slot: usize, connection: Arc<Connection>, request: &Request) -> Result<Replies, StoreError> {
-        let end = Instant::now() + Duration::from_micros(self.deadline_us.load(Ordering::Relaxed));
+    async fn run<P: Borrow<Plan>>(
+        &self,
+        slot: usize,
+        connection: Arc<Connection>,
+        plans: &[P],
+        waiting: u64,
+        credits: Credits,
+    ) -> Result<Vec<Replies>, StoreError> {
+        let end = Instant::now() + self.deadline();
         let mut connection = connection;
-        let mut whole_script = None;
-        let mut rerouted = false;
+        let mut command = by_hash(plans, credits);
+        let load = Load { requests: waiting, plans: plans.len() as u64 };
+        let (mut loading, mut rerouted) = (false, false);
         loop {
-            let command = whole_script.as_ref().unwrap_or(&request.command);
-            let failure = match timeout_at(end, self.exchange(&connection, command)).await {
-                Ok(Ok(value)) => return self.read(&value, request),
+            let failure = match timeout_at(end, self.exchange(&connection, &command, load)).await {
+                Ok(Ok(value)) => return self.read(&value, plans),
                 Ok(Err(failure)) => failure,
                 Err(_) => {
-                    self.missed(&connection);
+                    self.missed(&connection, waiting);
                     return Err(StoreError::Deadline);
                 }
             };
             match failure {
                 // Nothing was executed. `EVAL` loads the script and counts in one round trip.
-                Failure::NoScript if whole_script.is_none() => whole_script = Some(request.with_source()),
-                // A debit may be sent twice (it can only cost more); the second try goes elsewhere.
+                Failure::NoScript if !loading => {
+                    loading = true;
+                    command = with_source(plans, if rerouted { Credits::Withhold } else { credits });
+                }
+                // A debit may be sent twice (it can only cost more), a credit may not; the second try goes elsewhere.
                 Failure::Broken(_) | Failure::NotWritable(_) if !rerouted => {
                     if matches!(failure, Failure::NotWritable(_)) {
                         self.counted.readonly_retries.inc();
                     }
                     self.condemn(&connection);
                     rerouted = true;
+                    command = by_hash(plans, Credits::Withhold);
+                    loading = false;
                     if self.open.load(Ordering::Relaxed) && matches!(failure, Failure::Broken(_)) {
                         return Err(failure.into());
                     }
@@ -280,8 +324,8 @@ impl Primary {
     }
 
     /// One command and its answer on this connection, without a deadline of its own.
-    async fn exchange(&self, connection: &Connection, command: &Cmd) -> Result<Value, Failure> {
-        let waiting = connection.send();
+    async fn exchange(&self, connection: &Connection, command: &Cmd, load: Load) -> Result<Value, Failure> {
+        let waiting = connection.send(load);
         let answer = connection.handle().send_packed_command(command).await.and_then(Value::extract_error);
         let failure = match answer {
             Ok(value) => {
@@ -303,16 +347,18 @@ impl Primary {
         }
     }
 
-    fn read(&self, value: &Value, request: &Request) -> Result<Replies, StoreError> {
-        let replies = script::parse(value, request.counters)?;
-        if request.purpose == Purpose::Spend {
-            self.counted.corrupt.add_some(replies.corrupt);
-            self.counted.clock_steps.add_some(replies.clock_steps);
+    fn read<P: Borrow<Plan>>(&self, value: &Value, plans: &[P]) -> Result<Vec<Replies>, StoreError> {
+        let all = script::parse(value, plans)?;
+        for (plan, replies) in plans.iter().zip(&all) {
+            if plan.borrow().purpose != Purpose::Look {
+                self.counted.corrupt.add_some(replies.corrupt);
+                self.counted.clock_steps.add_some(replies.clock_steps);
+            }
         }
         if self.has_problem.load(Ordering::Relaxed) {
             self.permitted();
         }
-        Ok(replies)
+        Ok(all)
     }
 
     fn adopt(&self, settings: &Redis) {

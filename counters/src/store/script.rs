@@ -18,7 +18,8 @@ const HEAD: usize = 4;
 const PER_COUNTER: usize = 4;
 
 /// Appends what follows script or hash in `EVAL` and `EVALSHA`: number of keys, keys, arguments.
-pub fn arguments(plan: &Plan, command: &mut Cmd) {
+pub fn arguments<P: std::borrow::Borrow<Plan>>(plans: &[P], _credits: bool, command: &mut Cmd) {
+    let Some(plan) = plans.first().map(std::borrow::Borrow::borrow) else { return };
     command.arg(plan.len());
     for (key, _) in plan.iter() {
         command.arg(key);
@@ -48,7 +49,8 @@ pub fn refused_command(message: &str) -> Option<&'static str> {
 }
 
 /// Reads the script's reply to a plan of `counters` counters.
-pub fn parse(value: &Value, counters: usize) -> Result<Replies, StoreError> {
+pub fn parse<P: std::borrow::Borrow<Plan>>(value: &Value, plans: &[P]) -> Result<Vec<Replies>, StoreError> {
+    let counters = plans.iter().map(|plan| plan.borrow().len()).sum::<usize>();
     let Value::Array(items) = value else {
         return Err(StoreError::BadReply);
     };
@@ -63,7 +65,7 @@ pub fn parse(value: &Value, counters: usize) -> Result<Replies, StoreError> {
         }
     }
     let (head, rest) = numbers.split_at(HEAD);
-    Ok(Replies {
+    Ok(vec![Replies {
         granted: head[0],
         now_us: head[1],
         corrupt: head[2],
@@ -78,5 +80,5 @@ pub fn parse(value: &Value, counters: usize) -> Result<Replies, StoreError> {
                 ..CounterReply::default()
             })
             .collect(),
-    })
+    }])
 }

@@ -18,6 +18,8 @@ pub struct Rule {
     pub mode: Mode,
     pub failure_policy: FailurePolicy,
     pub global_passthrough_rps: u64,
+    pub cost: u64,
+    pub leased: bool,
     pub blocked: &'static [&'static str],
 }
 
@@ -31,6 +33,8 @@ pub fn limit(name: &'static str, burst: u64, failure_policy: FailurePolicy) -> R
         mode: Mode::Enforce,
         failure_policy,
         global_passthrough_rps: 0,
+        cost: 1,
+        leased: false,
         blocked: &[],
     }
 }
@@ -39,6 +43,7 @@ impl Rule {
     fn compiled(self) -> Arc<Limit> {
         let block = serde_json::json!({
             "average": self.average, "burst": self.burst, "period": self.period, "failure_code": 503,
+            "cost": self.cost, "accuracy": if self.leased { "leased" } else { "exact" },
             "mode": if self.mode == Mode::Enforce { "enforce" } else { "shadow" },
             "failure_policy": match self.failure_policy {
                 FailurePolicy::PassThrough => "passThrough",

@@ -92,6 +92,16 @@ impl RedisServer {
     }
 
     /// Runs one command and reads an integer.
+    /// Script calls since the start.
+    pub fn script_calls(&self) -> u64 {
+        let info: String = redis::from_redis_value(self.run(&["INFO", "commandstats"])).expect("text");
+        let of = |command: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+            line.and_then(|line| line.split(',').next()).map_or(0, |n| n.parse::<u64>().expect("a number"))
+        };
+        of("evalsha") + of("eval")
+    }
+
     pub fn int(&self, words: &[&str]) -> i64 {
         redis::from_redis_value(self.run(words)).expect("an integer")
     }

@@ -114,10 +114,11 @@ impl Counts for Scripted {
     fn call(&mut self, plan: &Plan, now_us: u64) -> Replies {
         let mut command = redis::cmd("EVAL");
         command.arg(&self.source);
-        script::arguments(plan, &mut command);
+        let plans = std::slice::from_ref(plan);
+        script::arguments(plans, true, &mut command);
         command.arg(now_us);
         let value: redis::Value = command.query(&mut self.connection).expect("the script runs");
-        script::parse(&value, plan.len()).expect("the script answers what it should")
+        script::parse(&value, plans).expect("the script answers what it should").remove(0)
     }
 }
 

@@ -8,11 +8,13 @@ use edgequota_ops::metrics::Metrics;
 use edgequota_policy::GoDuration;
 use tokio::sync::watch;
 
-use super::{eventually, server::RedisServer};
+use super::{eventually, server::RedisServer, worker::Worker};
 
 /// Counting of one process.
 pub struct World {
     pub counters: Counters,
+    /// Before the counting it counts with, so that it ends first.
+    pub worker: Arc<Worker>,
     pub decider: Decider,
     pub metrics: Metrics,
     pub fleet: FleetSize,
@@ -36,9 +38,9 @@ impl World {
         let fleet = FleetSize::default();
         let (settings, watched) = watch::channel(Arc::new(settings));
         let counters = Counters::new(watched, &metrics, fleet.clone(), "test node");
-        let decider = counters.decider(0);
+        let (worker, decider) = (Arc::new(Worker::start(&counters, 0)), counters.decider());
         counters.tried().await;
-        World { counters, decider, metrics, fleet, settings }
+        World { worker, decider, counters, metrics, fleet, settings }
     }
 
     /// Connected.
@@ -53,7 +55,7 @@ impl World {
     }
 
     pub async fn verdict(&self, asks: &[Ask]) -> Verdict {
-        self.decider.spend(asks).await.verdict
+        self.worker.verdict(asks).await
     }
 
     /// Waits until the store decides again, without spending.

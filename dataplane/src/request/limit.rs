@@ -52,7 +52,7 @@ pub(crate) async fn decide(client: &Rc<Client>, context: &mut Context, asks: Ask
         context.record.decision("allowed");
         return Ok(());
     }
-    let decision = worker.decider.spend(&asks).await;
+    let decision = worker.spender.spend(&asks).await;
     context.rate = RateHeaders::of(&decision);
     worker.metrics.decided(&worker.shared.metrics, &decision, &asks);
     let refused = refusal(&decision);

@@ -14,6 +14,8 @@ pub(super) fn check_default(limit: &RateLimitSpec, report: &mut Report) {
     } else if limit.average > 0 {
         check_numbers(path, limit.average, limit.burst.max(1), limit.period, report);
     }
+    let burst = (limit.average > 0).then_some(limit.burst.max(1));
+    check_cost(path, limit.cost, burst, "", report);
     report.code("rate_limit.failure_code".into(), limit.failure_code);
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':');
     let prefix = &limit.key_prefix;
@@ -39,6 +41,9 @@ pub(super) fn check_limit(path: &str, limit: &LimitSpec, base: &RateLimitSpec, r
     } else {
         check_numbers(path, values.average, values.burst, values.period, report);
     }
+    let counted = values.average >= 1 && values.burst >= 1;
+    let inherited = if limit.burst.is_none() { ", which is average where it is left out" } else { "" };
+    check_cost(path, limit.cost, counted.then_some(values.burst), inherited, report);
     if let Some(code) = limit.failure_code {
         report.code(format!("{path}.failure_code"), code);
     }
@@ -56,6 +61,19 @@ pub(super) fn check_numbers(path: &str, average: i64, burst: i64, period: GoDura
         report.at(format!("{path}.period"), "must be more than 0");
     } else if let Err(error) = numbers(average, burst, period) {
         report.add(path, format!("{path}: {error}"));
+    }
+}
+
+/// `burst`: None where nothing is counted, or where it is wrong itself.
+fn check_cost(path: &str, cost: i64, burst: Option<i64>, inherited: &str, report: &mut Report) {
+    if cost < 1 {
+        let what = "must be at least 1, the tokens that one request takes; for no limit set mode: disabled";
+        report.at(format!("{path}.cost"), what);
+    } else if let Some(burst) = burst.filter(|burst| cost > *burst) {
+        let what = format_args!(
+            "is {cost}, more than {path}.burst ({burst}{inherited}): no request could ever pass; lower cost or raise burst"
+        );
+        report.at(format!("{path}.cost"), what);
     }
 }
 

@@ -11,6 +11,8 @@ use crate::{
 
 /// A limit that overrides may name.
 struct Known {
+    /// Where it is written.
+    place: String,
     values: LimitValues,
     form: SubjectForm,
     /// Subjects that have numbers already, with their place.
@@ -18,8 +20,8 @@ struct Known {
 }
 
 impl Known {
-    fn new(values: LimitValues) -> Self {
-        Known { form: SubjectForm::of(&values.key), values, taken: HashMap::new() }
+    fn new(place: String, values: LimitValues) -> Self {
+        Known { place, form: SubjectForm::of(&values.key), values, taken: HashMap::new() }
     }
 }
 
@@ -53,14 +55,17 @@ pub(super) fn check(spec: &PolicySpec, report: &mut Report) {
 
 fn known_limits(spec: &PolicySpec) -> HashMap<String, Known> {
     let base = &spec.rate_limit;
-    let mut known = HashMap::from([(DEFAULT.to_owned(), Known::new(LimitValues::of_default(base)))]);
-    for route in &spec.routes {
+    let mut known =
+        HashMap::from([(DEFAULT.to_owned(), Known::new("rate_limit".to_owned(), LimitValues::of_default(base)))]);
+    for (i, route) in spec.routes.iter().enumerate() {
         if let Some(limit) = &route.rate_limit {
-            known.insert(route.name.clone(), Known::new(LimitValues::of(limit, base)));
+            let place = format!("routes[{i}].rate_limit");
+            known.insert(route.name.clone(), Known::new(place, LimitValues::of(limit, base)));
         }
-        for limit in &route.limits {
+        for (j, limit) in route.limits.iter().enumerate() {
             let values = LimitValues::of(&limit.plain(), base);
-            known.insert(further_name(&route.name, &limit.name), Known::new(values));
+            known
+                .insert(further_name(&route.name, &limit.name), Known::new(format!("routes[{i}].limits[{j}]"), values));
         }
     }
     known
@@ -112,5 +117,21 @@ fn check_numbers(path: &str, over: &OverrideSpec, limit: &Known, report: &mut Re
         if limit.values.average > 0 && limit.values.burst > 0 {
             report.add(path, format!("{path}: {error}"));
         }
+    } else {
+        check_cost(path, over, limit, report);
+    }
+}
+
+/// An override inherits the cost: with less room than that it would block by accident. One that names no burst has
+/// the limit's, and what is wrong with that is said there.
+fn check_cost(path: &str, over: &OverrideSpec, limit: &Known, report: &mut Report) {
+    let (cost, place) = (limit.values.cost, &limit.place);
+    if let Some(burst) = over.burst.filter(|burst| *burst < cost) {
+        let what = format_args!(
+            "is {burst}, less than {place}.cost ({cost}), which overrides of limit {:?} inherit: no request of these \
+             subjects could ever pass; raise burst or lower cost, or set block: true to refuse them",
+            over.limit
+        );
+        report.at(format!("{path}.burst"), what);
     }
 }

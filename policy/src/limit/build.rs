@@ -59,7 +59,7 @@ impl Limit {
             numbers: numbers(values.average, values.burst, values.period)?,
             failure_policy: values.failure_policy,
             failure_code: u16::try_from(values.failure_code).unwrap_or(429),
-            cost: 1,
+            cost: u64::try_from(values.cost).unwrap_or(1).max(1),
             min_ttl: values.min_ttl.non_zero(),
             headers: values.headers,
             global_passthrough_rps: (base.global_passthrough_rps > 0).then_some(base.global_passthrough_rps),

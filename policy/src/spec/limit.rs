@@ -9,12 +9,14 @@ use crate::GoDuration;
 written! {
     /// The limit named `default`. It applies where a route has no `rate_limit` of its own.
     pub struct RateLimitSpec {
-        /// Tokens per period, one per request. 0 = no limit (unless the external service names one), the default.
+        /// Tokens per period. 0 = no limit (unless the external service names one), the default.
         average: i64 = 0,
         /// Room of the bucket in tokens: how many requests may come at once. Below 1 becomes 1; default 1.
         burst: i64 = 1,
         /// In which time `average` tokens come back. Duration, more than 0; default 1s.
         period: GoDuration = GoDuration::secs(1),
+        /// Tokens that one request takes. At least 1, at most `burst`; default 1. Overrides keep it.
+        cost: i64 = 1,
         /// enforce | shadow | disabled. Default enforce.
         mode: LimitMode = LimitMode::Enforce,
         /// Which header fields an answer carries: both | legacy (`X-RateLimit-*`) | ietf (`RateLimit*`) | none. Default both.
@@ -72,7 +74,7 @@ written_and_named! {
     /// A further limit of a route. All limits of a route must have a token.
     pub struct NamedLimitSpec;
     {
-        /// Tokens per period, one per request. At least 1; required unless the mode is disabled.
+        /// Tokens per period. At least 1; required unless the mode is disabled.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[schemars(with = "i64")]
         average: Option<i64> = None,
@@ -82,6 +84,8 @@ written_and_named! {
         burst: Option<i64> = None,
         /// In which time `average` tokens come back. Duration, more than 0; default 1s.
         period: GoDuration = GoDuration::secs(1),
+        /// Tokens that one request takes. At least 1, at most `burst`; default 1, whatever the default limit's. Overrides keep it.
+        cost: i64 = 1,
         /// enforce | shadow | disabled. Default enforce.
         mode: LimitMode = LimitMode::Enforce,
         /// Which header fields an answer carries: both | legacy | ietf | none. Default: the default limit's.

@@ -1,6 +1,6 @@
 //! Features whose settings are read and checked, but that this version does not have.
 
-use super::{Accuracy, BackendProtocol, BackendSpec, BackendTlsSpec, PolicySpec};
+use super::{BackendProtocol, BackendSpec, BackendTlsSpec, PolicySpec};
 use crate::{Problem, backend::url};
 
 pub(super) fn not_built(spec: &PolicySpec) -> Vec<Problem> {
@@ -15,24 +15,9 @@ pub(super) fn not_built(spec: &PolicySpec) -> Vec<Problem> {
     if spec.rate_limit.external.enabled {
         found.add("rate_limit.external.enabled".into(), "the external limit service", off);
     }
-    let leased = |accuracy: Option<Accuracy>| accuracy == Some(Accuracy::Leased);
-    let exact = "set it to exact";
-    if leased(Some(spec.rate_limit.accuracy)) {
-        found.add("rate_limit.accuracy".into(), "leasing tokens", exact);
-    }
     backend(&mut found, "backend", &spec.backend);
     for (i, named) in spec.backends.iter().enumerate() {
         backend(&mut found, &format!("backends[{i}]"), &named.plain());
-    }
-    for (i, route) in spec.routes.iter().enumerate() {
-        if leased(route.rate_limit.as_ref().and_then(|limit| limit.accuracy)) {
-            found.add(format!("routes[{i}].rate_limit.accuracy"), "leasing tokens", exact);
-        }
-        for (j, limit) in route.limits.iter().enumerate() {
-            if leased(limit.accuracy) {
-                found.add(format!("routes[{i}].limits[{j}].accuracy"), "leasing tokens", exact);
-            }
-        }
     }
     found.0
 }
@@ -72,17 +57,10 @@ mod tests {
         spec.auth.enabled = true;
         spec.events.enabled = true;
         spec.rate_limit.external.enabled = true;
-        spec.rate_limit.accuracy = Accuracy::Leased;
         spec.backend.url = "https://a".into();
         spec.backend.tls.ca_file = "/ca".into();
         spec.backend.transport.backend_protocol = BackendProtocol::H3;
         spec.backends.push(NamedBackendSpec { name: "b".into(), url: "wss://b".into(), ..Default::default() });
-        let leased = LimitSpec { accuracy: Some(Accuracy::Leased), ..Default::default() };
-        spec.routes.push(RouteSpec {
-            rate_limit: Some(leased.clone()),
-            limits: vec![NamedLimitSpec::named("x".into(), leased)],
-            ..Default::default()
-        });
         let found = spec.not_built();
         let paths: Vec<&str> = found.iter().map(|p| p.path.as_str()).collect();
         assert_eq!(
@@ -91,13 +69,10 @@ mod tests {
                 "auth.enabled",
                 "events.enabled",
                 "rate_limit.external.enabled",
-                "rate_limit.accuracy",
                 "backend.url",
                 "backend.tls",
                 "backend.transport.backend_protocol",
                 "backends[0].url",
-                "routes[0].rate_limit.accuracy",
-                "routes[0].limits[0].accuracy",
             ]
         );
         assert_eq!(

@@ -33,15 +33,25 @@ impl Fate {
     }
 }
 
-/// A caller that waits for an answer; it leaves the line when this is dropped.
+/// What one call carries.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    /// Requests that wait for it.
+    pub(super) requests: u64,
+    /// Plans in it.
+    pub(super) plans: u64,
+}
+
+/// Requests that wait for the answer to one call, until this is dropped.
 pub(super) struct Waiting<'a> {
     connection: &'a Connection,
     number: u64,
+    requests: u64,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.connection.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.connection.waiting.fetch_sub(self.requests, Ordering::Relaxed);
     }
 }
 
@@ -77,9 +87,10 @@ impl Connection {
     }
 
     /// Counts a call that is about to be sent.
-    pub(super) fn send(&self) -> Waiting<'_> {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting { connection: self, number: self.sent.fetch_add(1, Ordering::Relaxed) + 1 }
+    pub(super) fn send(&self, load: Load) -> Waiting<'_> {
+        self.waiting.fetch_add(load.requests, Ordering::Relaxed);
+        let number = self.sent.fetch_add(load.plans, Ordering::Relaxed) + load.plans;
+        Waiting { connection: self, number, requests: load.requests }
     }
 
     pub(super) fn answered(&self, waiting: Waiting<'_>, now_us: u64) {
@@ -87,12 +98,12 @@ impl Connection {
         self.answered_us.fetch_max(now_us, Ordering::Relaxed);
     }
 
-    /// Calls without an answer, those that nobody waits for any more included.
+    /// Plans without an answer, those that nobody waits for any more included.
     pub(super) fn unanswered(&self) -> u64 {
         self.sent.load(Ordering::Relaxed).saturating_sub(self.answered.load(Ordering::Relaxed))
     }
 
-    /// Callers that wait now.
+    /// Requests that wait now.
     pub(super) fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{Primary, Slot, connection::Connection};
 use crate::clock::micros;
 
-/// Callers that must wait before silence opens the breaker: one or two may simply be slow.
+/// Requests that must wait before silence opens the breaker: one or two may simply be slow.
 const BREAKER_WAITING: u64 = 3;
 /// How often a missing ACL rule is logged at most; met by nobody for twice as long, it is taken for mended.
 const PROBLEM_LASTS: Duration = Duration::from_secs(2);
@@ -43,18 +43,33 @@ impl Primary {
         self.problem.load().as_deref().map(|problem| problem.message.clone())
     }
 
-    /// A call's deadline passed. Silence towards everybody for a whole deadline opens the breaker; whatever was the
-    /// reason, the supervisor begins to ping.
-    pub(super) fn missed(&self, connection: &Connection) {
+    /// A call's deadline passed; those who waited for it have left the line already.
+    pub(super) fn missed(&self, connection: &Connection, waited: u64) {
         connection.needs_attention();
+        self.judge_silence(waited);
+    }
+
+    /// The deadline of a request of this slot's worker passed while its call is under way, or before it was sent.
+    pub(crate) fn expired(&self, slot: usize) {
+        if let Some(connection) = self.slots[slot].live() {
+            connection.needs_attention();
+        }
+        self.judge_silence(0);
+    }
+
+    /// Silence towards everybody for a whole deadline opens the breaker; whatever was the reason, the supervisor begins to
+    /// ping.
+    fn judge_silence(&self, waited: u64) {
         let deadline_us = self.deadline_us.load(Ordering::Relaxed);
         let now_us = micros(self.start.elapsed());
-        // The caller that counts here has left the line already.
-        let mut waiting = 1;
+        let mut waiting = waited;
         let mut answered_us = 0;
-        for connection in self.slots.iter().filter_map(Slot::live) {
-            waiting += connection.waiting();
-            answered_us = answered_us.max(connection.answered_us());
+        for slot in &self.slots {
+            waiting += slot.queued.load(Ordering::Relaxed);
+            if let Some(connection) = slot.live() {
+                waiting += connection.waiting();
+                answered_us = answered_us.max(connection.answered_us());
+            }
         }
         if waiting >= BREAKER_WAITING && answered_us.saturating_add(deadline_us) <= now_us {
             self.open_breaker("redis answers nobody");

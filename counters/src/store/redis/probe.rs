@@ -2,7 +2,10 @@
 
 use redis::{Cmd, Value, aio::MultiplexedConnection};
 
-use super::{failure::Failure, request::Request};
+use super::{
+    failure::Failure,
+    request::{Credits, by_hash, with_source},
+};
 use crate::store::{Counter, Plan, Purpose};
 
 /// An empty subject is never counted, so this key is nobody's.
@@ -23,11 +26,11 @@ pub(super) async fn probe(handle: &mut MultiplexedConnection) -> Result<Option<S
     let mut plan = Plan::new(Purpose::Spend, String::new());
     let counter = Counter { cost: 1, numbers, enforce: true, min_ttl_ms: 0 };
     plan.push(counter, |key| key.push_str(PROBE_KEY));
-    let count = Request::new(&plan);
+    let plan = [plan];
     let mut delete = Cmd::new();
     delete.arg("DEL").arg(PROBE_KEY);
     // The second count finds the counter of the first and the script loaded.
-    for command in [&delete, &count.with_source(), &count.command, &delete] {
+    for command in [&delete, &with_source(&plan, Credits::Give), &by_hash(&plan, Credits::Give), &delete] {
         match answer(handle, command).await {
             Ok(_) => {}
             // The ACL may name the keys of one `key_prefix` only: whether those are allowed, the first call tells.

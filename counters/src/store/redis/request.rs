@@ -1,40 +1,33 @@
-//! A plan as a command of Redis.
+//! Plans as a command of Redis.
 
-use std::sync::LazyLock;
+use std::{borrow::Borrow, sync::LazyLock};
 
 use redis::Cmd;
 
-use crate::store::{
-    plan::{Plan, Purpose},
-    script,
-};
+use crate::store::{plan::Plan, script};
 
 static SCRIPT_HASH: LazyLock<String> = LazyLock::new(|| redis::Script::new(script::SOURCE).get_hash().to_owned());
 
-/// A call in the form it is sent, owned: it outlives the plan and may be sent again.
-pub(super) struct Request {
-    pub(super) command: Cmd,
-    pub(super) counters: usize,
-    pub(super) purpose: Purpose,
+/// Whether what the plans give back is sent. A second time it must not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Credits {
+    Give,
+    Withhold,
 }
 
-impl Request {
-    pub(super) fn new(plan: &Plan) -> Request {
-        let mut command = Cmd::with_capacity(6 + 9 * plan.len(), 64 + 160 * plan.len());
-        command.arg("EVALSHA").arg(SCRIPT_HASH.as_str());
-        script::arguments(plan, &mut command);
-        Request { command, counters: plan.len(), purpose: plan.purpose }
-    }
+/// A call by the script's hash.
+pub(super) fn by_hash<P: Borrow<Plan>>(plans: &[P], credits: Credits) -> Cmd {
+    let counters: usize = plans.iter().map(|plan| plan.borrow().len()).sum();
+    let mut command = Cmd::with_capacity(6 + 9 * counters, 96 + 160 * counters);
+    command.arg("EVALSHA").arg(SCRIPT_HASH.as_str());
+    script::arguments(plans, credits == Credits::Give, &mut command);
+    command
+}
 
-    /// The same call with the script's text, for a server that does not know it.
-    pub(super) fn with_source(&self) -> Cmd {
-        let mut whole = Cmd::new();
-        whole.arg("EVAL").arg(script::SOURCE);
-        for arg in self.command.args_iter().skip(2) {
-            if let redis::Arg::Simple(bytes) = arg {
-                whole.arg(bytes);
-            }
-        }
-        whole
-    }
+/// The same call with the script's text, for a server that does not know it.
+pub(super) fn with_source<P: Borrow<Plan>>(plans: &[P], credits: Credits) -> Cmd {
+    let mut command = Cmd::new();
+    command.arg("EVAL").arg(script::SOURCE);
+    script::arguments(plans, credits == Credits::Give, &mut command);
+    command
 }

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Primary, Slot,
+    PING, Primary, Slot,
     backoff::Backoff,
     connect::{self, Made},
     connection::Connection,
@@ -213,7 +213,7 @@ async fn still_answers(primary: &Primary, connection: &Connection, settings: &Re
     ping.arg("PING");
     loop {
         let asked_us = micros(primary.start.elapsed());
-        let exchange = primary.exchange(connection, &ping);
+        let exchange = primary.exchange(connection, &ping, PING);
         let answer = async {
             match settings.read_timeout.non_zero() {
                 Some(patience) => timeout(patience, exchange).await.ok(),
