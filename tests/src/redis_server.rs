@@ -77,6 +77,22 @@ impl Redis {
         }
     }
 
+    /// Ends it with everything it holds on disk, for [`Redis::restart_with_data`].
+    pub async fn end_with_data(&mut self) {
+        // The answer is the end of the connection.
+        let _: Result<(), _> = redis::cmd("SHUTDOWN").arg("SAVE").query_async(&mut self.connection().await).await;
+        if let Some(mut process) = self.process.take() {
+            process.exited(Duration::from_secs(30)).await;
+        }
+    }
+
+    /// Starts it again on the same port, with what [`Redis::end_with_data`] has kept.
+    pub async fn restart_with_data(&mut self) {
+        self.kill();
+        self.spawn();
+        assert!(self.came_up().await, "redis-server did not come back on port {}", self.port);
+    }
+
     /// SIGSTOP: connections stay, nothing answers.
     pub fn freeze(&self) {
         self.process.as_ref().unwrap().signal(Signal::STOP);
@@ -90,8 +106,8 @@ impl Redis {
     /// Starts it again on the same port, empty.
     pub async fn restart(&mut self) {
         self.kill();
-        self.spawn();
-        assert!(self.came_up().await, "redis-server did not come back on port {}", self.port);
+        let _ = std::fs::remove_file(self.dir.path().join("dump.rdb"));
+        self.restart_with_data().await;
     }
 
     /// A connection for the test itself.

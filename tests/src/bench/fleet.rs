@@ -18,6 +18,8 @@ use crate::{
 
 /// Edits that are timed.
 const EDITS: usize = 25;
+/// Edits before them, after which every process has done everything once.
+const WARM_UP: usize = 5;
 /// What the file watch waits after a change for another one.
 const DEBOUNCE: Duration = Duration::from_millis(300);
 /// How often each data plane is asked.
@@ -82,7 +84,7 @@ async fn edits(planes: usize) -> Seen {
     let fleet = Fleet::start(planes, &settings, &first).await;
     println!("   {planes} data planes are ready");
     let mut latencies = Vec::new();
-    for n in 1..=EDITS {
+    for n in 1..=WARM_UP + EDITS {
         // Quiet first: the acknowledgements of the edit before, and the pollers' own connections.
         fleet.in_step(LONGEST).await;
         let mut lines = Vec::new();
@@ -113,7 +115,9 @@ async fn edits(planes: usize) -> Seen {
         let took: Vec<f64> =
             tasks.join_all().await.iter().map(|t| t.saturating_sub(DEBOUNCE).as_secs_f64() * 1e3).collect();
         println!("   edit {n}: last data plane after {:.0} ms beside the debounce", spread(took.clone())[2]);
-        latencies.extend(took);
+        if n > WARM_UP {
+            latencies.extend(took);
+        }
     }
     let memory: Vec<u64> = fleet.planes.iter().map(|p| cpu::memory(p.pid()).proportional).collect();
     Seen {

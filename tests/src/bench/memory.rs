@@ -104,7 +104,7 @@ pub fn table(results: &[Held]) -> String {
     let mut text = format!(
         "Measured on {}. The seed's ConfigMap, as many workers as cores, access log to a file. In MiB: resident \
          (proportional, which divides pages that several processes share; of it in no file). Of nginx master and workers \
-         together. Load: {LOAD:?} over {CONNECTIONS} connections at {RATE} requests/s; the largest value seen, twice a \
+         together; both are told to make room for the idle connections (`server.max_connections`). Load: {LOAD:?} over {CONNECTIONS} connections at {RATE} requests/s; the largest value seen, twice a \
          second.\n\n",
         machine::described()
     );

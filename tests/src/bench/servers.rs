@@ -25,7 +25,7 @@ pub struct Setup {
     pub workers: usize,
     /// On the first core only, with load, origin and Redis on the second; else wherever the kernel puts it.
     pub pinned: bool,
-    /// Connections that nginx makes room for.
+    /// Connections that it makes room for; ours does not need to be told below some thousands.
     pub connections: usize,
 }
 
@@ -125,6 +125,9 @@ impl Contender {
         }
         if setup.workers > 0 {
             builder = builder.env("EDGEQUOTA_SERVER_WORKERS", setup.workers.to_string());
+        }
+        if setup.connections > Setup::default().connections {
+            builder = builder.env("EDGEQUOTA_SERVER_MAX_CONNECTIONS", setup.connections.to_string());
         }
         let builder = match (&redis, job) {
             (Some(redis), Job::Seed) => {
