@@ -146,9 +146,10 @@ impl Wanted {
     pub(super) fn judge(&self, answer: &Answer, meanwhile: Meanwhile) -> Result<(), String> {
         let status = answer.status.as_u16();
         match (self.kind, status) {
-            (Kind::HalfAnswer, _) => Err("an answer that was cut ended in an orderly way".to_owned()),
+            (Kind::HalfAnswer, 200) => Err("an answer that was cut ended in an orderly way".to_owned()),
             (Kind::OriginFails, 503) | (Kind::Free | Kind::Echo | Kind::Flaky, 200) => self.whole(answer),
-            (Kind::NoAnswer, 502) => refusal(answer, "backend_unavailable"),
+            // Over HTTP/2 a reset overtakes the head of the answer that it ends: then there was none.
+            (Kind::NoAnswer | Kind::HalfAnswer, 502) => refusal(answer, "backend_unavailable"),
             (Kind::Flaky, 502) if !meanwhile.flaky => refusal(answer, "backend_unavailable"),
             (Kind::Flaky, 504) if !meanwhile.flaky => refusal(answer, "backend_timeout"),
             (Kind::Open | Kind::Memory | Kind::Tight | Kind::Exact | Kind::Leased, 200) => {
