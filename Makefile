@@ -1,6 +1,6 @@
 # What there is to do here; every step of the checks is a recipe that runs on any machine with rustup.
 .DEFAULT_GOAL := help
-.PHONY: help run build install test e2e lint fmt docs bench clean
+.PHONY: help run build install test e2e lint fmt docs bench soak clean
 
 CARGO ?= cargo
 
@@ -35,9 +35,15 @@ docs: ## writes docs/configuration.md anew from the types
 	$(CARGO) run -p edgequota-config --example reference > target/configuration.md
 	mv target/configuration.md docs/configuration.md
 
-bench: install ## side by side with nginx; writes the table in docs/performance.md
+bench: install ## side by side with nginx, memory, fleet; writes the tables in docs/performance.md
 	$(CARGO) build --release -p edgequota-cli
 	$(CARGO) run --release -p edgequota-tests --bin edgequota-bench -- $(BENCH)
+
+SOAK ?= 600
+SOAK_PROFILE ?= release
+soak: install ## ten minutes of full load, edits, outages and churn; `make soak SOAK=120 SOAK_PROFILE=dev`
+	$(CARGO) build --profile $(SOAK_PROFILE) -p edgequota-cli
+	EDGEQUOTA_SOAK_SECONDS=$(SOAK) $(CARGO) test --profile $(SOAK_PROFILE) -p edgequota-tests --test soak -- --nocapture
 
 clean: ## removes what was built
 	$(CARGO) clean

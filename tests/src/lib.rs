@@ -24,8 +24,10 @@ pub mod metrics;
 pub mod origin;
 pub mod ports;
 pub mod process;
+pub mod promise;
 pub mod python;
 pub mod redis_server;
+pub mod soak;
 
 pub use certificates::Certificates;
 pub use client::{Answer, H1, H2, Raw, get, post};

@@ -137,11 +137,18 @@ pub fn workspace_dir() -> PathBuf {
 }
 
 /// A Debian program that may live outside a user's `PATH`.
+///
+/// # Panics
+/// When it is not installed.
 pub fn program(name: &str) -> PathBuf {
+    find_program(name).unwrap_or_else(|| panic!("{name} is not installed; `make test` installs it"))
+}
+
+/// The same for one that can be done without.
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':')
         .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"])
         .map(|dir| PathBuf::from(dir).join(name))
         .find(|p| p.is_file())
-        .unwrap_or_else(|| panic!("{name} is not installed; `make test` installs it"))
 }

@@ -17,6 +17,7 @@ pub struct Redis {
     dir: TempDir,
     port: u16,
     args: Vec<String>,
+    cpu: Option<usize>,
     process: Option<Process>,
 }
 
@@ -28,10 +29,19 @@ impl Redis {
 
     /// With more arguments (`["--requirepass", "x"]`).
     pub async fn with(args: &[&str]) -> Redis {
+        Redis::launch(args, None).await
+    }
+
+    /// On this core only, if one is named.
+    pub async fn on_cpu(cpu: Option<usize>) -> Redis {
+        Redis::launch(&[], cpu).await
+    }
+
+    async fn launch(args: &[&str], cpu: Option<usize>) -> Redis {
         let args: Vec<String> = args.iter().map(|s| (*s).to_owned()).collect();
         for _ in 0..5 {
             let dir = tempfile::tempdir().unwrap();
-            let mut redis = Redis { dir, port: free_port(), args: args.clone(), process: None };
+            let mut redis = Redis { dir, port: free_port(), args: args.clone(), cpu, process: None };
             redis.spawn();
             if redis.came_up().await {
                 return redis;
@@ -42,7 +52,7 @@ impl Redis {
 
     /// A port where no Redis listens (yet): `restart` starts one there.
     pub fn absent() -> Redis {
-        Redis { dir: tempfile::tempdir().unwrap(), port: free_port(), args: Vec::new(), process: None }
+        Redis { dir: tempfile::tempdir().unwrap(), port: free_port(), args: Vec::new(), cpu: None, process: None }
     }
 
     /// `127.0.0.1:port`.
@@ -67,6 +77,22 @@ impl Redis {
         }
     }
 
+    /// Ends it with everything it holds on disk, for [`Redis::restart_with_data`].
+    pub async fn end_with_data(&mut self) {
+        // The answer is the end of the connection.
+        let _: Result<(), _> = redis::cmd("SHUTDOWN").arg("SAVE").query_async(&mut self.connection().await).await;
+        if let Some(mut process) = self.process.take() {
+            process.exited(Duration::from_secs(30)).await;
+        }
+    }
+
+    /// Starts it again on the same port, with what [`Redis::end_with_data`] has kept.
+    pub async fn restart_with_data(&mut self) {
+        self.kill();
+        self.spawn();
+        assert!(self.came_up().await, "redis-server did not come back on port {}", self.port);
+    }
+
     /// SIGSTOP: connections stay, nothing answers.
     pub fn freeze(&self) {
         self.process.as_ref().unwrap().signal(Signal::STOP);
@@ -80,8 +106,8 @@ impl Redis {
     /// Starts it again on the same port, empty.
     pub async fn restart(&mut self) {
         self.kill();
-        self.spawn();
-        assert!(self.came_up().await, "redis-server did not come back on port {}", self.port);
+        let _ = std::fs::remove_file(self.dir.path().join("dump.rdb"));
+        self.restart_with_data().await;
     }
 
     /// A connection for the test itself.
@@ -112,7 +138,14 @@ impl Redis {
     }
 
     fn spawn(&mut self) {
-        let mut command = Command::new(program("redis-server"));
+        let mut command = match self.cpu {
+            None => Command::new(program("redis-server")),
+            Some(cpu) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &cpu.to_string()]).arg(program("redis-server"));
+                command
+            }
+        };
         command
             .current_dir(self.dir.path())
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])

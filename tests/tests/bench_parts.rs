@@ -2,21 +2,25 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::large_futures)]
 
 use edgequota_tests::{
-    bench::servers::{Contender, Job, Nginx},
+    bench::{
+        nginx::Nginx,
+        servers::{Contender, Job, Setup},
+    },
     get,
 };
 
 #[tokio::test]
 async fn nginx_does_each_job() {
-    let origin = Nginx::origin().await;
+    let origin = Nginx::origin(None).await;
     for (job, wanted) in [
         (Job::Forward, [200, 200, 200]),
+        (Job::Leased, [200, 200, 200]),
         (Job::HotKey, [200, 200, 200]),
         (Job::ManyKeys, [200, 200, 200]),
         (Job::Flood, [200, 429, 429]),
         (Job::Seed, [200, 200, 200]),
     ] {
-        let nginx = Nginx::proxy(origin.addr, job).await;
+        let nginx = Nginx::proxy(origin.addr, job, Setup::default()).await;
         for status in wanted {
             let answer = get(nginx.addr, "/", &[("x-tenant-id", "t")]).await;
             assert_eq!(answer.status.as_u16(), status, "{job:?}");
@@ -28,7 +32,7 @@ async fn nginx_does_each_job() {
 
 #[tokio::test]
 async fn haproxy_forwards() {
-    let origin = Nginx::origin().await;
+    let origin = Nginx::origin(None).await;
     let haproxy = Contender::haproxy(origin.addr).await;
     assert_eq!(get(haproxy.addr(), "/", &[]).await.text(), "hello, world\n");
     assert!(haproxy.cpu().0 >= 0.0);

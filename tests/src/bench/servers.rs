@@ -1,11 +1,15 @@
-//! The contenders and what stands behind them. Proxies run on the first core, everything else on the second.
+//! The contenders and what stands behind them.
 
-use std::{fmt::Write, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
+use std::{net::SocketAddr, process::Command, time::Duration};
 
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use super::cpu;
+use super::{
+    cpu::{self, Memory},
+    machine,
+    nginx::Nginx,
+};
 use crate::{
     edgequota::Edgequota,
     eventually::eventually,
@@ -14,106 +18,41 @@ use crate::{
     redis_server::Redis,
 };
 
-/// Core of the proxy that is measured.
-pub fn proxy_cpu() -> usize {
-    0
+/// How a contender runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Worker threads or processes; 0: the contender's own choice (ours only).
+    pub workers: usize,
+    /// On the first core only, with load, origin and Redis on the second; else wherever the kernel puts it.
+    pub pinned: bool,
+    /// Connections that it makes room for; ours does not need to be told below some thousands.
+    pub connections: usize,
 }
 
-/// Core of load, origin and Redis: the second, where there is one.
-pub fn others_cpu() -> usize {
-    usize::from(std::thread::available_parallelism().is_ok_and(|n| n.get() > 1))
+impl Default for Setup {
+    fn default() -> Self {
+        Setup { workers: 1, pinned: true, connections: 2048 }
+    }
 }
 
-fn pinned(cpu: usize, name: &str) -> Command {
+impl Setup {
+    /// Core of the contender.
+    pub fn cpu(self) -> Option<usize> {
+        self.pinned.then_some(0)
+    }
+
+    /// Core of load, origin and Redis: the second, where there is one.
+    pub fn others(self) -> Option<usize> {
+        self.pinned.then(|| usize::from(machine::cores() > 1))
+    }
+}
+
+/// A program, on this core if one is named.
+pub fn on(cpu: Option<usize>, name: &str) -> Command {
+    let Some(cpu) = cpu else { return Command::new(program(name)) };
     let mut command = Command::new("taskset");
     command.args(["-c", &cpu.to_string()]).arg(program(name));
     command
-}
-
-/// An nginx of one worker with this `http` block.
-#[derive(Debug)]
-pub struct Nginx {
-    process: Process,
-    /// Where it listens.
-    pub addr: SocketAddr,
-    _dir: TempDir,
-}
-
-impl Nginx {
-    async fn start(cpu: usize, http: impl Fn(u16, &PathBuf) -> String) -> Nginx {
-        let dir = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let path = dir.path().join("nginx.conf");
-        let logs = dir.path().to_owned();
-        let text = format!(
-            "daemon off;\nmaster_process on;\nuser root;\nworker_processes 1;\npid {0}/nginx.pid;\nerror_log {0}/error.log;\n\
-             worker_rlimit_nofile 4096;\nevents {{ worker_connections 2048; }}\nhttp {{\n  client_body_temp_path {0}/body;\n  \
-             proxy_temp_path {0}/proxy;\n  fastcgi_temp_path {0}/f;\n  uwsgi_temp_path {0}/u;\n  scgi_temp_path {0}/s;\n  \
-             keepalive_requests 100000000;\n  tcp_nodelay on;\n{1}\n}}\n",
-            logs.display(),
-            http(port, &logs)
-        );
-        std::fs::write(&path, text).unwrap();
-        let mut command = pinned(cpu, "nginx");
-        let process = Process::spawn("nginx", command.arg("-c").arg(&path).arg("-p").arg(dir.path()));
-        let addr = SocketAddr::from(([127, 0, 0, 1], port));
-        listens(addr).await;
-        Nginx { process, addr, _dir: dir }
-    }
-
-    /// Answers 200 with a small body.
-    pub async fn origin() -> Nginx {
-        Nginx::start(others_cpu(), |port, _| {
-            format!(
-                "  access_log off;\n  server {{ listen 127.0.0.1:{port} reuseport; location / {{ default_type text/plain; \
-                 return 200 \"hello, world\\n\"; }} }}"
-            )
-        })
-        .await
-    }
-
-    /// Forwards to `origin`, doing this job.
-    pub async fn proxy(origin: SocketAddr, job: Job) -> Nginx {
-        Nginx::start(proxy_cpu(), |port, logs| {
-            let mut text = format!(
-                "  upstream origin {{ server {origin}; keepalive 256; keepalive_requests 100000000; }}\n"
-            );
-            let (zone, limit) = match job {
-                Job::Forward => ("", ""),
-                Job::HotKey => ("  limit_req_zone $http_x_tenant_id zone=z:32m rate=1000000r/s;\n", "limit_req zone=z burst=1000000 nodelay;"),
-                Job::ManyKeys => ("  limit_req_zone $http_x_tenant_id zone=z:32m rate=100000r/s;\n", "limit_req zone=z burst=100000 nodelay;"),
-                Job::Flood => ("  limit_req_zone $http_x_tenant_id zone=z:32m rate=1r/s;\n", "limit_req zone=z nodelay;"),
-                Job::Seed => ("  limit_req_zone $http_x_tenant_id zone=z:32m rate=100r/s;\n", "limit_req zone=z burst=50 nodelay;"),
-            };
-            text.push_str(zone);
-            if job == Job::Seed {
-                let _ = writeln!(
-                    text,
-                    "  log_format json escape=json '{{\"time\":\"$time_iso8601\",\"method\":\"$request_method\",\"path\":\"$uri\",\
-                     \"status\":$status,\"duration\":$request_time,\"bytes\":$body_bytes_sent,\"remote_addr\":\"$remote_addr\",\
-                     \"request_id\":\"$request_id\",\"user_agent\":\"$http_user_agent\",\"host\":\"$host\",\
-                     \"upstream\":\"$upstream_addr\",\"tenant\":\"$http_x_tenant_id\"}}';\n  \
-                     access_log {}/access.log json buffer=64k flush=1s;",
-                    logs.display()
-                );
-            } else {
-                text.push_str("  access_log off;\n");
-            }
-            let _ = writeln!(text, "  server {{\n    listen 127.0.0.1:{port} reuseport;\n    location / {{\n      limit_req_status 429; {limit}");
-            text.push_str("      proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_pass http://origin;\n");
-            if job == Job::Seed {
-                text.push_str(
-                    "      proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n      \
-                     proxy_set_header X-Forwarded-Host $host; proxy_set_header X-Forwarded-Proto $scheme;\n      \
-                     proxy_set_header X-Request-Id $request_id; add_header X-Request-Id $request_id always;\n      \
-                     proxy_connect_timeout 30s; proxy_read_timeout 30s; proxy_send_timeout 30s;\n",
-                );
-            }
-            text.push_str("    }\n  }");
-            text
-        })
-        .await
-    }
 }
 
 /// What a proxy is asked to do.
@@ -121,7 +60,9 @@ impl Nginx {
 pub enum Job {
     /// Forward.
     Forward,
-    /// Forward under a limit that is never reached, one key.
+    /// Forward under a leased limit that is never reached, one key.
+    Leased,
+    /// Forward under an exact limit that is never reached, one key.
     HotKey,
     /// The same, 10,000 keys.
     ManyKeys,
@@ -154,24 +95,40 @@ impl Contender {
         );
         let path = dir.path().join("haproxy.cfg");
         std::fs::write(&path, text).unwrap();
-        let process = Process::spawn("haproxy", pinned(proxy_cpu(), "haproxy").arg("-db").arg("-f").arg(&path));
+        let cpu = Setup::default().cpu();
+        let process = Process::spawn("haproxy", on(cpu, "haproxy").arg("-db").arg("-f").arg(&path));
         listens(addr).await;
         Contender::Haproxy { process, addr, _dir: dir }
     }
 
-    /// Ours, one worker, doing this job.
-    pub async fn edgequota(origin: SocketAddr, job: Job) -> Contender {
+    /// nginx, doing this job.
+    pub async fn nginx(origin: SocketAddr, job: Job, setup: Setup) -> Contender {
+        Contender::Nginx(Nginx::proxy(origin, job, setup).await)
+    }
+
+    /// Ours, doing this job.
+    pub async fn edgequota(origin: SocketAddr, job: Job, setup: Setup) -> Contender {
         let quiet = "logging: { access_log_enabled: false }\n";
         let key = "key_strategy: { type: header, header_name: X-Tenant-Id }";
+        let limit = |numbers: &str| format!("rate_limit: {{ {numbers}, period: 1s, {key} }}\n");
         let limit = match job {
-            Job::Forward => String::new(),
-            Job::HotKey => format!("rate_limit: {{ average: 1000000, burst: 1000000, period: 1s, {key} }}\n"),
-            Job::ManyKeys => format!("rate_limit: {{ average: 100000, burst: 100000, period: 1s, {key} }}\n"),
-            Job::Flood => format!("rate_limit: {{ average: 1, burst: 1, period: 1s, {key} }}\n"),
-            Job::Seed => String::new(),
+            Job::Forward | Job::Seed => String::new(),
+            Job::Leased => limit("average: 1000000, burst: 1000000, accuracy: leased"),
+            Job::HotKey => limit("average: 1000000, burst: 1000000"),
+            Job::ManyKeys => limit("average: 100000, burst: 100000"),
+            Job::Flood => limit("average: 1, burst: 1"),
         };
-        let redis = if job == Job::Forward { None } else { Some(Redis::start().await) };
-        let builder = Edgequota::standalone().pinned(proxy_cpu()).env("EDGEQUOTA_SERVER_WORKERS", "1");
+        let redis = if job == Job::Forward { None } else { Some(Redis::on_cpu(setup.others()).await) };
+        let mut builder = Edgequota::standalone();
+        if let Some(cpu) = setup.cpu() {
+            builder = builder.pinned(cpu);
+        }
+        if setup.workers > 0 {
+            builder = builder.env("EDGEQUOTA_SERVER_WORKERS", setup.workers.to_string());
+        }
+        if setup.connections > Setup::default().connections {
+            builder = builder.env("EDGEQUOTA_SERVER_MAX_CONNECTIONS", setup.connections.to_string());
+        }
         let builder = match (&redis, job) {
             (Some(redis), Job::Seed) => {
                 let path = crate::process::workspace_dir().join("tests/fixtures/seed-config.yaml");
@@ -210,23 +167,34 @@ impl Contender {
         }
     }
 
-    /// Seconds of CPU of the proxy, and of its Redis.
-    pub fn cpu(&self) -> (f64, f64) {
+    /// Id of its first process.
+    pub fn pid(&self) -> u32 {
         match self {
-            Contender::Nginx(nginx) => (cpu::seconds(nginx.process.pid()), 0.0),
-            Contender::Haproxy { process, .. } => (cpu::seconds(process.pid()), 0.0),
-            Contender::Edgequota(eq, redis) => {
-                (cpu::seconds(eq.pid()), redis.as_ref().map_or(0.0, |r| cpu::seconds(r.pid())))
-            }
+            Contender::Nginx(nginx) => nginx.pid(),
+            Contender::Haproxy { process, .. } => process.pid(),
+            Contender::Edgequota(eq, _) => eq.pid(),
         }
     }
 
-    /// Resident bytes of our process; 0 for the others.
-    pub fn memory(&self) -> u64 {
-        match self {
-            Contender::Edgequota(eq, _) => eq.memory(),
-            _ => 0,
-        }
+    /// Seconds of CPU of the proxy, and of its Redis.
+    pub fn cpu(&self) -> (f64, f64) {
+        let redis = match self {
+            Contender::Edgequota(_, Some(redis)) => cpu::seconds(redis.pid()),
+            _ => 0.0,
+        };
+        (cpu::seconds(self.pid()), redis)
+    }
+
+    /// Seconds of CPU of each worker thread of ours, in their order; empty for the others.
+    pub fn by_worker(&self) -> Vec<f64> {
+        let Contender::Edgequota(eq, _) = self else { return Vec::new() };
+        let threads = cpu::by_thread(eq.pid());
+        threads.into_iter().filter(|(name, _)| name.starts_with("worker-")).map(|(_, seconds)| seconds).collect()
+    }
+
+    /// Memory of the proxy with its children.
+    pub fn memory(&self) -> Memory {
+        cpu::memory(self.pid())
     }
 
     /// Script calls that its Redis has served.
@@ -241,7 +209,7 @@ impl Contender {
     }
 }
 
-async fn listens(addr: SocketAddr) {
+pub(super) async fn listens(addr: SocketAddr) {
     eventually(&format!("{addr} listens"), Duration::from_secs(10), || async {
         TcpStream::connect(addr).await.is_ok().then_some(())
     })

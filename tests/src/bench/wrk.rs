@@ -1,6 +1,6 @@
-//! Load by wrk: one thread, on the second core.
+//! Load by wrk: one thread.
 
-use std::{net::SocketAddr, path::Path, process::Command};
+use std::{net::SocketAddr, process::Command};
 
 use crate::process::program;
 
@@ -41,21 +41,41 @@ impl Keys {
     }
 }
 
-/// Runs it for `seconds`.
-pub fn run(to: SocketAddr, keys: Keys, connections: u32, seconds: u32, dir: &Path) -> Seen {
-    let script = dir.join("wrk.lua");
-    std::fs::write(&script, keys.script()).unwrap();
-    let output = Command::new("taskset")
-        .args(["-c", &super::servers::others_cpu().to_string()])
-        .arg(program("wrk"))
-        .args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "-s"])
-        .arg(&script)
-        .arg(format!("http://{to}/"))
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "wrk failed: {text}{}", String::from_utf8_lossy(&output.stderr));
-    parse(&text)
+/// A run of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Which requests.
+    pub keys: Keys,
+    /// Kept-alive connections, on one thread.
+    pub connections: u32,
+    /// Seconds.
+    pub seconds: u32,
+    /// Core that it runs on, if one is named.
+    pub cpu: Option<usize>,
+}
+
+impl Load {
+    /// Runs it against `to`, within `wrapper` (words that go before the command).
+    pub fn run(self, to: SocketAddr, wrapper: &[String]) -> Seen {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("wrk.lua");
+        std::fs::write(&script, self.keys.script()).unwrap();
+        let mut words = wrapper.to_vec();
+        if let Some(cpu) = self.cpu {
+            words.extend(["taskset".to_owned(), "-c".to_owned(), cpu.to_string()]);
+        }
+        words.push(program("wrk").display().to_string());
+        let output = Command::new(&words[0])
+            .args(&words[1..])
+            .args(["-t1", &format!("-c{}", self.connections), &format!("-d{}s", self.seconds), "-s"])
+            .arg(&script)
+            .arg(format!("http://{to}/"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "wrk failed: {text}{}", String::from_utf8_lossy(&output.stderr));
+        parse(&text)
+    }
 }
 
 fn parse(text: &str) -> Seen {
