@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use edgequota_counters::{Ask, Verdict};
 use edgequota_policy::{Policy, limit::Subject};
 use serde_json::{Value, json};
@@ -58,6 +60,11 @@ async fn spend(running: &Running, limit: &str, subject: &str, times: usize) {
             }
         })
         .await;
+}
+
+/// The next word of the control plane; heartbeats alone do not keep a test alive.
+async fn hint(plane: &mut Plane) -> Said {
+    tokio::time::timeout(Duration::from_secs(10), plane.next()).await.expect("a word within 10 s").unwrap()
 }
 
 async fn change(running: &Running, method: &str, path: &str, body: &str) -> (u16, Value) {
@@ -243,7 +250,7 @@ async fn data_planes_are_told_of_changes_and_of_credentials_only_where_those_may
     change(&running, "DELETE", "/v1/counters/acme?limit=default", "").await;
     let mut told = Vec::new();
     while told.len() < 3 {
-        match plane.next().await.unwrap() {
+        match hint(&mut plane).await {
             Said::CounterReset(reset) => told.extend(reset.keys),
             other => panic!("a hint, not {other:?}"),
         }
@@ -277,7 +284,7 @@ async fn an_answer_is_bounded_and_a_change_is_not() {
     assert_eq!((&counter(&last, "r1098")["tokens"], &counter(&last, "r1099")["tokens"]), (&json!(4), &json!(1)));
     // The stream is as good as before, whatever of the hints was dropped.
     home.write("policy.yaml", &policy.to_string().replace("\"average\":1,", "\"average\":2,"));
-    let newest = support::eventually("the next policy", async || match plane.next().await.unwrap() {
+    let newest = support::eventually("the next policy", async || match hint(&mut plane).await {
         Said::Snapshot(snapshot) => Some(snapshot),
         Said::CounterReset(_) => None,
         other => panic!("{other:?}"),

@@ -10,7 +10,7 @@ fn policy(origin: &Origin) -> String {
     format!(
         "{}rate_limit:\n  average: 1\n  burst: 10\n  period: 1h\n  key_strategy: {{ type: header, header_name: X-Tenant-Id }}\n\
          routes:\n- name: search\n  match: {{ hosts: [api.example.com], path_prefix: /v1/search, methods: [GET] }}\n  \
-         rate_limit: {{ average: 2, burst: 5, period: 1h }}\n  limits:\n  - {{ name: per-day, average: 100, burst: 100, period: 24h }}\n\
+         rate_limit: {{ average: 2, burst: 5, period: 1h }}\n  limits:\n  - {{ name: per-day, average: 100, burst: 100, period: 24h, cost: 1 }}\n\
          overrides:\n- {{ keys: [acme], limit: search, average: 4, burst: 8 }}\n- {{ keys: [mallory], limit: default, block: true }}\n",
         origin.yaml(&[])
     )
@@ -99,6 +99,16 @@ async fn a_description_may_be_posted() {
     let bad = fleet.control().admin_get("/v1/limits/effective?pth=/x").await;
     assert_eq!(bad.status, 400);
     assert!(bad.text().contains("pth") && bad.text().contains("path"), "{}", bad.text());
+    for (query, words) in [
+        ("path=/a&path=/b", "path"),
+        ("host=a&host=b", "host"),
+        ("method=GET&method=PUT", "method"),
+        ("method=get", "upper case"),
+    ] {
+        let bad = fleet.control().admin_get(&format!("/v1/limits/effective?{query}")).await;
+        assert_eq!(bad.status, 400, "{query}");
+        assert!(bad.text().contains(words), "{query}: {}", bad.text());
+    }
 }
 
 #[tokio::test]

@@ -77,8 +77,9 @@ pub(crate) fn answer(
 ) -> CountersAnswer {
     let mut order: Vec<(&Ask, &Standing)> = selection.asks.iter().zip(standing).collect();
     order.sort_by_key(|(ask, standing)| (standing.before.is_none(), standing.is_full(ask)));
-    // A text that is in use as a credential is one: then it is hidden in the counters of other limits, too.
-    let hidden = order.iter().any(|(ask, standing)| ask.subject.secret && !standing.is_full(ask));
+    // A text that is, or was until now, in use as a credential is one: it is hidden in the counters of other limits, too.
+    let in_use = |ask: &Ask, standing: &Standing| standing.before.is_some() || !standing.is_full(ask);
+    let hidden = order.iter().any(|(ask, standing)| ask.subject.secret && in_use(ask, standing));
     let total = order.len();
     let truncated = (total > MOST_SHOWN).then(|| {
         format!("{MOST_SHOWN} of {total} counters are shown, an answer holds no more: name limits with limit=NAME")

@@ -12,6 +12,8 @@ use super::Request;
 
 const MOST_HEADERS: usize = 200;
 const KNOWN: [&str; 7] = ["method", "host", "path", "peer", "client_ip", "header", "trusted_proxies"];
+/// Of those, which may stand several times.
+const REPEATABLE: [&str; 2] = ["header", "trusted_proxies"];
 
 /// A request to be explained. Everything has a default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -69,6 +71,9 @@ pub enum BadDescription {
         /// What it should be.
         wanted: &'static str,
     },
+    /// A parameter that may stand once only.
+    #[error("{0} is given more than once: keep one (only header and trusted_proxies may repeat)")]
+    Repeated(&'static str),
     /// Too many headers.
     #[error("at most {MOST_HEADERS} headers")]
     TooManyHeaders,
@@ -83,7 +88,14 @@ impl Described {
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Described, BadDescription> {
         let mut described = Described::default();
         let address = |name, value: &str| value.parse().map(Some).map_err(|_| bad(name, value, "an IP address"));
+        let mut once = Vec::new();
         for (name, value) in pairs {
+            if let Some(known) = KNOWN.iter().find(|known| **known == name && !REPEATABLE.contains(known)) {
+                if once.contains(known) {
+                    return Err(BadDescription::Repeated(known));
+                }
+                once.push(*known);
+            }
             match name {
                 "method" => described.method = value.to_owned(),
                 "host" => described.host = value.to_owned(),
@@ -117,8 +129,11 @@ impl Described {
     /// Checks it and fills in what is not said. `trusted` is what this process believes by itself.
     pub fn request(&self, trusted: &[IpNet]) -> Result<Request, BadDescription> {
         let method = if self.method.is_empty() { "GET" } else { &self.method };
-        let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes())
-            .map_err(|_| bad("method", method, "an HTTP method"))?;
+        if method.bytes().any(|b| b.is_ascii_lowercase()) {
+            // Data planes take methods as they are sent: `get` is another one than `GET`.
+            return Err(bad("method", method, "methods are written in upper case, as clients send them (GET)"));
+        }
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| bad("method", method, "an HTTP method"))?;
         let path = self.path.split(['?', '#']).next().unwrap_or_default();
         let path = if path.is_empty() { "/" } else { path };
         if !path.starts_with('/') {
@@ -220,6 +235,10 @@ mod tests {
     fn mistakes_are_named_and_credentials_are_not_repeated() {
         let error = |name, value| Described::from_pairs([(name, value)]).unwrap_err().to_string();
         assert!(error("hots", "a").contains("known are method, host, path"));
+        let twice = Described::from_pairs([("path", "/a"), ("path", "/b")]).unwrap_err().to_string();
+        assert!(twice.contains("path is given more than once"), "{twice}");
+        let lower = Described { method: "get".into(), ..Described::default() }.request(&[]).unwrap_err().to_string();
+        assert!(lower.contains("upper case"), "{lower}");
         assert!(error("peer", "x").contains("invalid peer \"x\""));
         assert!(!error("header", "secret").contains("secret"));
         let bad = Described { path: "x".into(), ..Described::default() };
