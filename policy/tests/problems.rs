@@ -109,10 +109,12 @@ fn the_default_limit() {
 #[test]
 fn a_cost_is_at_least_one_and_fits_into_its_burst() {
     for cost in [0, -3] {
-        let message = "rate_limit.cost must be at least 1, the tokens that one request takes; for no limit set mode: disabled";
+        let message =
+            "rate_limit.cost must be at least 1, the tokens that one request takes; for no limit set mode: disabled";
         refused("rate_limit.cost", json!(cost), "rate_limit.cost", message);
     }
-    let message = "rate_limit.cost is 2, more than rate_limit.burst (1): no request could ever pass; lower cost or raise burst";
+    let message =
+        "rate_limit.cost is 2, more than rate_limit.burst (1): no request could ever pass; lower cost or raise burst";
     refused("rate_limit.cost", json!(2), "rate_limit.cost", message);
     assert_eq!(found(&[("rate_limit.cost", json!(5)), ("rate_limit.burst", json!(5))]), []);
     assert_eq!(found(&[("rate_limit.cost", json!(5)), ("rate_limit.average", json!(0))]), [], "nothing is counted");
@@ -149,7 +151,10 @@ fn an_override_has_room_for_the_cost_that_it_inherits() {
     let problems = found(&[("routes", routes), ("overrides", overrides)]);
     assert_eq!(problems, [("overrides[0].burst".to_owned(), message.to_owned())]);
     let unknown = json!([{ "keys": ["10.0.0.1"], "cost": 5 }]);
-    assert!(serde_json::from_value::<PolicySpec>(json!({ "overrides": unknown })).is_err(), "it has no cost of its own");
+    assert!(
+        serde_json::from_value::<PolicySpec>(json!({ "overrides": unknown })).is_err(),
+        "it has no cost of its own"
+    );
 }
 
 #[test]

@@ -118,8 +118,10 @@ fn an_inherited_value_is_left_out_only_where_the_released_default_says_the_same(
 
 #[test]
 fn a_cost_of_one_is_not_on_the_wire_and_any_other_is() {
-    let routes = |cost: Value| json!([{ "name": "r", "rate_limit": { "average": 5, "cost": cost },
-                                        "limits": [{ "name": "a", "average": 5, "cost": cost }] }]);
+    let routes = |cost: Value| {
+        json!([{ "name": "r", "rate_limit": { "average": 5, "cost": cost },
+                                        "limits": [{ "name": "a", "average": 5, "cost": cost }] }])
+    };
     let with = |cost: Value| {
         let spec = json!({ "rate_limit": { "average": 5, "burst": 5, "cost": cost }, "routes": routes(cost.clone()) });
         String::from_utf8(read(spec).resolved().canonical()).unwrap()
@@ -129,7 +131,8 @@ fn a_cost_of_one_is_not_on_the_wire_and_any_other_is() {
     let text = with(json!(3));
     assert!(text.contains(own) && text.ends_with(r#""rate_limit":{"average":5,"burst":5,"cost":3}}"#), "{text}");
     // It is not inherited: what a route leaves out is one, whatever the default limit's.
-    let plain = read(json!({ "rate_limit": { "cost": 3 }, "routes": [{ "name": "r", "rate_limit": { "average": 5 } }] }));
+    let plain =
+        read(json!({ "rate_limit": { "cost": 3 }, "routes": [{ "name": "r", "rate_limit": { "average": 5 } }] }));
     assert_eq!(plain.resolved().routes[0].rate_limit.as_ref().unwrap().cost, 1);
 }
 

@@ -2,9 +2,9 @@
 
 use std::{fmt::Write, time::Duration};
 
+use crate::fields::{Fields, Known};
 use edgequota_counters::{Decision, LimitState, Refusal, Verdict};
 use edgequota_policy::limit::{HeaderStyle, Mode};
-use http::{HeaderMap, HeaderValue};
 
 /// Values, made when the decision falls.
 #[derive(Debug, Default)]
@@ -57,17 +57,15 @@ impl RateHeaders {
     }
 
     /// Replaces a backend's `X-RateLimit-*`; ours are appended to its `RateLimit*`.
-    pub(crate) fn put_on(&self, headers: &mut HeaderMap) {
+    pub(crate) fn put_on(&self, headers: &mut Fields) {
         if let Some((burst, remaining, reset)) = self.legacy {
-            headers.insert("x-ratelimit-limit", HeaderValue::from(burst));
-            headers.insert("x-ratelimit-remaining", HeaderValue::from(remaining));
-            headers.insert("x-ratelimit-reset", HeaderValue::from(reset));
+            headers.put_number(Known::XRateLimitLimit, burst);
+            headers.put_number(Known::XRateLimitRemaining, remaining);
+            headers.put_number(Known::XRateLimitReset, reset);
         }
-        for (name, value) in [("ratelimit-policy", &self.policy), ("ratelimit", &self.state)] {
-            if !value.is_empty()
-                && let Ok(value) = HeaderValue::from_str(value)
-            {
-                headers.append(name, value);
+        for (name, value) in [(Known::RateLimitPolicy, &self.policy), (Known::RateLimit, &self.state)] {
+            if !value.is_empty() {
+                headers.add(name, value.as_bytes());
             }
         }
     }

@@ -55,7 +55,8 @@ pub(super) fn check(spec: &PolicySpec, report: &mut Report) {
 
 fn known_limits(spec: &PolicySpec) -> HashMap<String, Known> {
     let base = &spec.rate_limit;
-    let mut known = HashMap::from([(DEFAULT.to_owned(), Known::new("rate_limit".to_owned(), LimitValues::of_default(base)))]);
+    let mut known =
+        HashMap::from([(DEFAULT.to_owned(), Known::new("rate_limit".to_owned(), LimitValues::of_default(base)))]);
     for (i, route) in spec.routes.iter().enumerate() {
         if let Some(limit) = &route.rate_limit {
             let place = format!("routes[{i}].rate_limit");
@@ -63,7 +64,8 @@ fn known_limits(spec: &PolicySpec) -> HashMap<String, Known> {
         }
         for (j, limit) in route.limits.iter().enumerate() {
             let values = LimitValues::of(&limit.plain(), base);
-            known.insert(further_name(&route.name, &limit.name), Known::new(format!("routes[{i}].limits[{j}]"), values));
+            known
+                .insert(further_name(&route.name, &limit.name), Known::new(format!("routes[{i}].limits[{j}]"), values));
         }
     }
     known
