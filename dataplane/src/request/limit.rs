@@ -56,7 +56,7 @@ pub(crate) async fn decide(client: &Rc<Client>, context: &mut Context, asks: Ask
     context.rate = RateHeaders::of(&decision);
     worker.metrics.decided(&worker.shared.metrics, &decision, &asks);
     let refused = refusal(&decision);
-    context.record.decided(&asks, &decision);
+    context.record.decided(asks, &decision);
     match refused {
         None => {
             worker.shared.metrics.requests_allowed.inc();

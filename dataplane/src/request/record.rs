@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{
     Broken, Received,
     context::{self, RequestId},
-    limit,
+    limit::{self, Asks},
     reject::{CLIENT_GONE, Row},
     route::{Routed, Target},
 };
@@ -50,7 +50,7 @@ pub(crate) struct Record {
     backend_protocol: &'static str,
     /// Subject and limit that decided; the subject of a credential only as a hash.
     rl_key: String,
-    tenant_id: String,
+    tenant: Tenant,
     limit: Option<Arc<str>>,
     decision: &'static str,
     status: u16,
@@ -60,6 +60,20 @@ pub(crate) struct Record {
     is_grpc: bool,
     is_stream: bool,
     slot: Option<RequestSlot>,
+}
+
+/// `tenant_id` of the access log.
+#[derive(Debug)]
+enum Tenant {
+    None,
+    /// The same as `rl_key`.
+    Key,
+    Other(String),
+}
+
+/// The subject as people see it; taken out where it is the text itself.
+fn shown(ask: &mut Ask) -> String {
+    if ask.subject.secret { ask.subject.display().into_owned() } else { std::mem::take(&mut ask.subject.raw) }
 }
 
 impl Record {
@@ -91,7 +105,7 @@ impl Record {
             backend_url: None,
             backend_protocol: "",
             rl_key: String::new(),
-            tenant_id: String::new(),
+            tenant: Tenant::None,
             limit: None,
             decision: "",
             status: CLIENT_GONE,
@@ -133,19 +147,21 @@ impl Record {
     }
 
     /// The limit that decided: the one that refused, else the first.
-    pub(crate) fn decided(&mut self, asks: &[Ask], decision: &Decision) {
+    pub(crate) fn decided(&mut self, mut asks: Asks, decision: &Decision) {
         use edgequota_counters::Refusal;
         self.decision = limit::in_words(&decision.verdict);
         let index = match &decision.verdict {
             Verdict::Refused(Refusal::Limited { limit, .. } | Refusal::Blocked { limit }) => *limit,
             _ => 0,
         };
-        if let Some(ask) = asks.get(index) {
+        self.tenant = match asks.iter().position(|ask| counts_tenants(&ask.limit)) {
+            None => Tenant::None,
+            Some(at) if at == index => Tenant::Key,
+            Some(at) => Tenant::Other(shown(&mut asks[at])),
+        };
+        if let Some(ask) = asks.get_mut(index) {
             self.limit = Some(Arc::clone(&ask.limit.name));
-            self.rl_key = ask.subject.display().into_owned();
-        }
-        if let Some(ask) = asks.iter().find(|ask| counts_tenants(&ask.limit)) {
-            self.tenant_id = ask.subject.display().into_owned();
+            self.rl_key = shown(ask);
         }
     }
 
@@ -230,6 +246,11 @@ impl Record {
             self.bytes,
             self.client.peer
         )?;
+        let tenant = match &self.tenant {
+            Tenant::None => "",
+            Tenant::Key => &self.rl_key,
+            Tenant::Other(id) => id,
+        };
         for (name, value) in [
             ("request_id", self.request_id.as_bytes()),
             ("user_agent", text(&self.user_agent)),
@@ -238,7 +259,7 @@ impl Record {
             ("backend_url", self.backend_url.as_deref().unwrap_or_default().as_bytes()),
             ("backend_protocol", self.backend_protocol.as_bytes()),
             ("rl_key", self.rl_key.as_bytes()),
-            ("tenant_id", self.tenant_id.as_bytes()),
+            ("tenant_id", tenant.as_bytes()),
             ("policy_version", self.policy_version.as_deref().unwrap_or_default().as_bytes()),
             ("route", self.route.as_deref().unwrap_or_default().as_bytes()),
             ("limit", self.limit.as_deref().unwrap_or_default().as_bytes()),

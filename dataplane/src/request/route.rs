@@ -6,6 +6,7 @@ use bytes::Bytes;
 use edgequota_policy::{Backend, Caller, Limit, RequestView, host, path};
 use http::{Method, Uri, Version};
 use http_body::Body as _;
+use smallvec::SmallVec;
 
 use super::{Received, reject::Reject};
 use crate::{fields::Known, listen::client::Client, upstream::Pool, worker::Current};
@@ -28,7 +29,7 @@ pub(crate) struct Target<'a> {
 pub(crate) struct Routed {
     pub(crate) route: Option<Arc<str>>,
     pub(crate) pool: Rc<Pool>,
-    pub(crate) limits: Vec<Arc<Limit>>,
+    pub(crate) limits: SmallVec<[Arc<Limit>; 2]>,
 }
 
 fn bad(why: impl Into<String>) -> Reject {
@@ -132,7 +133,11 @@ pub(crate) fn route(
     let view = view(client, target, received, &live.trusted_proxies);
     let matched = current.in_force.policy.route(&view).ok_or(Reject::NoRoute)?;
     let pool = current.pool(matched.backend).ok_or(Reject::NoRoute)?;
-    Ok(Routed { route: matched.route.cloned(), pool: Rc::clone(pool), limits: matched.limits.to_vec() })
+    Ok(Routed {
+        route: matched.route.cloned(),
+        pool: Rc::clone(pool),
+        limits: matched.limits.iter().cloned().collect(),
+    })
 }
 
 /// A body that is announced larger than the backend takes is refused before anything is spent on it.
