@@ -3,7 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     thread,
     time::Duration,
 };
@@ -124,6 +124,7 @@ impl Bound {
         );
         let shared = Arc::new(Shared {
             settings: ArcSwap::from_pointee(Live::new(&parts.settings, bearable)),
+            settings_serial: AtomicU64::new(0),
             slot: parts.slot,
             admission,
             metrics,
@@ -162,7 +163,7 @@ pub struct Running {
 impl Running {
     /// Puts new settings in force: everything hot takes effect with the next request.
     pub fn apply(&self, settings: &Settings) {
-        self.shared.settings.store(Arc::new(Live::new(settings, self.bearable)));
+        self.shared.set_live(Live::new(settings, self.bearable));
     }
 
     /// Puts a new policy's process-wide numbers in force.

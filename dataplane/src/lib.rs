@@ -10,12 +10,14 @@ pub mod process;
 
 mod admission;
 mod body;
+mod fields;
 mod h1;
 mod io;
 mod listen;
 mod live;
 mod metrics;
 mod request;
+mod spare;
 mod timer;
 mod upstream;
 mod worker;

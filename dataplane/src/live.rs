@@ -6,7 +6,7 @@ use edgequota_config::Settings;
 use ipnet::IpNet;
 
 /// Hot settings. `None` means "off" everywhere.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Live {
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) health_path: Option<String>,

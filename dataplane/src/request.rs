@@ -11,11 +11,11 @@ pub(crate) mod route;
 
 use std::rc::Rc;
 
-use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use http::{Method, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
 use self::{context::Context, record::Record, reject::Reject};
-use crate::{body::Body, listen::client::Client};
+use crate::{body::Body, fields::Fields, listen::client::Client};
 
 /// A request as the wire gave it, framing already understood.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Received {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) version: Version,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Fields,
     pub(crate) body: Body,
     /// The client waits for `100 Continue`.
     pub(crate) expect_continue: bool,
@@ -33,9 +33,9 @@ pub(crate) struct Received {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Fields,
     pub(crate) body: Body,
-    pub(crate) record: Box<Record>,
+    pub(crate) record: Record,
     /// `server.request_timeout`: by then all of it must be sent.
     pub(crate) until: Option<Instant>,
 }
@@ -79,7 +79,7 @@ pub(crate) fn refuse_unread(client: &Rc<Client>, reject: &Reject) -> Answer {
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Fields,
     pub(crate) body: Body,
 }
 
@@ -97,7 +97,9 @@ async fn stages(client: &Rc<Client>, context: &mut Context, received: Received) 
     let current = client.worker.policy().ok_or(Reject::NoPolicy)?;
     context.record.policy(&current);
     // Before any decision is made on host or path: what is matched is what is sent on.
-    let target = route::target(&received)?;
+    let uri = received.uri.clone();
+    let host = route::host(&received)?;
+    let target = route::target(&received, &uri, host.as_ref())?;
     context.record.target(&target);
     // A protocol that cannot be served is not counted against anyone.
     route::refuse_upgrade(&received)?;

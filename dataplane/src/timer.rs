@@ -2,11 +2,14 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, Sleep},
+};
 
 /// A deadline that is moved far more often than it is reached. Moving it later is a store: the timer wakes at the
 /// old time, sees that there is more to wait for, and sleeps on.
@@ -14,6 +17,8 @@ use tokio::time::{Instant, Sleep};
 pub(crate) struct Deadline {
     at: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Whom the timer will wake.
+    armed: Option<Waker>,
 }
 
 impl Deadline {
@@ -45,13 +50,17 @@ impl Deadline {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         if at < sleep.deadline() {
             sleep.as_mut().reset(at);
+        } else if !sleep.is_elapsed() && self.armed.as_ref().is_some_and(|armed| armed.will_wake(cx.waker())) {
+            return Poll::Pending;
         }
-        while sleep.as_mut().poll(cx).is_ready() {
+        // Outside the cooperative budget, which could say "pending" without having set the timer.
+        while Pin::new(&mut unconstrained(sleep.as_mut())).poll(cx).is_ready() {
             if Instant::now() >= at {
                 return Poll::Ready(());
             }
             sleep.as_mut().reset(at);
         }
+        self.armed = Some(cx.waker().clone());
         Poll::Pending
     }
 }

@@ -5,10 +5,13 @@ use std::{
     collections::HashMap,
     pin::pin,
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use edgequota_counters::Spender;
 use edgequota_ops::{access_log::AccessLog, probes::Probes};
 use edgequota_policy::Backend;
@@ -20,12 +23,15 @@ use crate::{
     live::Live,
     metrics::{Metrics, WorkerMetrics},
     policy_slot::{InForce, PolicySlot},
+    spare,
     upstream::{Pool, Pools, resolve::Resolver},
 };
 
 /// What all workers share. Read-mostly: nothing here is written per request.
 pub(crate) struct Shared {
     pub(crate) settings: ArcSwap<Live>,
+    /// Changes with every change of `settings`.
+    pub(crate) settings_serial: AtomicU64,
     pub(crate) slot: Arc<PolicySlot>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) metrics: Metrics,
@@ -41,9 +47,10 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Shared {
-    /// The settings of this moment.
-    pub(crate) fn live(&self) -> Guard<Arc<Live>> {
-        self.settings.load()
+    /// Puts other settings in force.
+    pub(crate) fn set_live(&self, live: Live) {
+        self.settings.store(Arc::new(live));
+        self.settings_serial.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -54,6 +61,8 @@ pub(crate) struct Worker {
     pub(crate) spender: Spender,
     pub(crate) stage: WorkerStage,
     pub(crate) metrics: WorkerMetrics,
+    live: RefCell<Rc<Live>>,
+    live_seen: Cell<u64>,
     pools: Pools,
     seen: Cell<u64>,
     current: RefCell<Option<Rc<Current>>>,
@@ -79,18 +88,32 @@ impl Current {
 
 impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, spender: Spender, pools: Pools) -> Rc<Worker> {
+        let live_seen = Cell::new(shared.settings_serial.load(Ordering::Acquire));
+        let live = RefCell::new(Rc::new(Live::clone(&shared.settings.load())));
         Rc::new(Worker {
             index,
             shared,
             spender,
             stage: WorkerStage::new(),
             metrics: WorkerMetrics::default(),
+            live,
+            live_seen,
             pools,
             seen: Cell::new(0),
             current: RefCell::new(None),
             connections: Cell::new(0),
             last_gone: Notify::new(),
         })
+    }
+
+    /// The settings of this moment. The worker's own copy: asked for many times in a request.
+    pub(crate) fn live(&self) -> Rc<Live> {
+        let serial = self.shared.settings_serial.load(Ordering::Acquire);
+        if serial != self.live_seen.get() {
+            *self.live.borrow_mut() = Rc::new(Live::clone(&self.shared.settings.load()));
+            self.live_seen.set(serial);
+        }
+        Rc::clone(&self.live.borrow())
     }
 
     /// The policy for a request that begins now; `None`: there is none yet.
@@ -140,5 +163,6 @@ impl Worker {
         let _ = self.policy();
         self.pools.sweep();
         self.spender.tick();
+        spare::trim();
     }
 }

@@ -28,7 +28,7 @@ pub use limit::Limit;
 pub use numbers::Numbers;
 pub use policy::Policy;
 pub use problem::Problem;
-pub use request::{Caller, RequestView};
+pub use request::{Caller, HeaderLines, RequestView};
 pub use snapshot::{Hash, Snapshot, Version};
 pub use spec::PolicySpec;
 pub use units::GoDuration;

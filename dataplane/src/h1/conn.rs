@@ -17,7 +17,7 @@ use socket2::SockRef;
 use tokio::{io::AsyncWrite, net::TcpStream};
 
 use super::decode::{Decoded, Decoder};
-use crate::{body::BodyError, io::poll_fill, listen::pace::Pace, timer::Deadline};
+use crate::{body::BodyError, io::poll_fill, listen::pace::Pace, spare, timer::Deadline};
 
 /// Bytes of an unread body that are thrown away so that the client sees its answer.
 pub(crate) const DISCARD_BYTES: usize = 64 << 10;
@@ -57,6 +57,11 @@ impl Conn {
             Some(io) => poll_fill(io, &mut self.buf, cx),
             None => Poll::Ready(Ok(0)),
         }
+    }
+
+    /// Gives an empty buffer back to the worker.
+    pub(super) fn release_buffer(&mut self) {
+        spare::keep_read_buffer(std::mem::take(&mut self.buf));
     }
 
     pub(super) fn io(&mut self) -> io::Result<&mut TcpStream> {

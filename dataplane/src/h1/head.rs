@@ -3,9 +3,10 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::{Framing, HeadLimits};
+use crate::fields::{Fields, Known};
 
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,7 +58,7 @@ pub(crate) struct RequestHead {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) version: Version,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Fields,
     pub(crate) framing: Framing,
     pub(crate) keep_alive: bool,
     pub(crate) expect_continue: bool,
@@ -67,7 +68,7 @@ pub(crate) struct RequestHead {
 #[derive(Debug)]
 pub(crate) struct ResponseHead {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Fields,
     pub(crate) framing: Framing,
     pub(crate) keep_alive: bool,
 }
@@ -112,12 +113,12 @@ fn request_head(
     let uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes()))
         .map_err(|_| Malformed("the request target is malformed"))?;
     let version = if minor == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
-    let headers = header_map(head, parsed.headers)?;
+    let headers = fields(head, parsed.headers);
     let framing = request_framing(&headers, version)?;
     let keep_alive = keeps_alive(&headers, version);
     let expect_continue = version == Version::HTTP_11
         && framing != Framing::None
-        && headers.get(header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        && headers.get(Known::Expect).is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"));
     Ok(RequestHead { method, uri, version, headers, framing, keep_alive, expect_continue })
 }
 
@@ -147,7 +148,7 @@ fn response_head(
     };
     let status = StatusCode::from_u16(code).map_err(|_| Malformed("the status code is out of range"))?;
     let version = if minor == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
-    let headers = header_map(head, parsed.headers)?;
+    let headers = fields(head, parsed.headers);
     let framing = if method == Method::HEAD || status.is_informational() || matches!(status.as_u16(), 204 | 304) {
         Framing::None
     } else {
@@ -170,8 +171,17 @@ pub(crate) fn parse_trailers(bytes: &Bytes) -> Result<HeaderMap, HeadError> {
     }
 }
 
+/// The parser has made sure that names are tokens and that values hold no control character.
+fn fields(head: &Bytes, lines: &[httparse::Header<'_>]) -> Fields {
+    let mut fields = Fields::parsed(head.clone());
+    for line in lines {
+        fields.came(line.name.as_bytes(), line.value);
+    }
+    fields
+}
+
 fn header_map(head: &Bytes, lines: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
-    let mut map = HeaderMap::with_capacity(lines.len() + 6);
+    let mut map = HeaderMap::with_capacity(lines.len());
     for line in lines {
         let name =
             HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Malformed("a header name is not a token"))?;
@@ -182,7 +192,7 @@ fn header_map(head: &Bytes, lines: &[httparse::Header<'_>]) -> Result<HeaderMap,
     Ok(map)
 }
 
-fn request_framing(headers: &HeaderMap, version: Version) -> Result<Framing, HeadError> {
+fn request_framing(headers: &Fields, version: Version) -> Result<Framing, HeadError> {
     match message_framing(headers, version)? {
         Framing::Length(0) => Ok(Framing::None),
         known => Ok(known),
@@ -190,16 +200,16 @@ fn request_framing(headers: &HeaderMap, version: Version) -> Result<Framing, Hea
 }
 
 /// RFC 9112 section 6, with every case that it leaves to the recipient decided for refusal.
-fn message_framing(headers: &HeaderMap, version: Version) -> Result<Framing, HeadError> {
-    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+fn message_framing(headers: &Fields, version: Version) -> Result<Framing, HeadError> {
+    let mut encodings = headers.all(Known::TransferEncoding);
+    let mut lengths = headers.all(Known::ContentLength);
     match (encodings.next(), lengths.next()) {
         (Some(_), Some(_)) => Err(Malformed("both Content-Length and Transfer-Encoding are given")),
         (Some(_), None) if version == Version::HTTP_10 => {
             Err(Malformed("Transfer-Encoding does not exist in HTTP/1.0"))
         }
         (Some(encoding), None) => {
-            if encodings.next().is_none() && encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            if encodings.next().is_none() && encoding.eq_ignore_ascii_case(b"chunked") {
                 Ok(Framing::Chunked)
             } else {
                 Err(Malformed("the only Transfer-Encoding that is understood is a single \"chunked\""))
@@ -209,7 +219,7 @@ fn message_framing(headers: &HeaderMap, version: Version) -> Result<Framing, Hea
             if lengths.next().is_some() {
                 return Err(Malformed("Content-Length stands on more than one line"));
             }
-            content_length(length.as_bytes()).map(Framing::Length).ok_or(Malformed("Content-Length is not a number"))
+            content_length(length).map(Framing::Length).ok_or(Malformed("Content-Length is not a number"))
         }
         (None, None) => Ok(Framing::None),
     }
@@ -223,12 +233,11 @@ pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
     Some(value.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0')))
 }
 
-fn keeps_alive(headers: &HeaderMap, version: Version) -> bool {
+fn keeps_alive(headers: &Fields, version: Version) -> bool {
     let says = |word: &str| {
         headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|v| v.as_bytes().split(|b| *b == b','))
+            .all(Known::Connection)
+            .flat_map(|v| v.split(|b| *b == b','))
             .any(|token| token.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
     };
     if version == Version::HTTP_11 { !says("close") } else { says("keep-alive") && !says("close") }
@@ -265,7 +274,7 @@ mod tests {
         assert_eq!(head.method, Method::POST);
         assert_eq!(head.uri, "/a?b=c");
         assert_eq!(head.framing, Framing::Length(12));
-        assert_eq!(head.headers["x-a"], "b");
+        assert_eq!(head.headers.to_map()["x-a"], "b");
         assert!(head.keep_alive);
     }
 

@@ -6,13 +6,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::Body as _;
 use tokio::{io::AsyncWrite, net::TcpStream};
 
 use super::{Framing, write::write_line};
-use crate::body::{Body, BodyError};
+use crate::{
+    body::{Body, BodyError},
+    spare,
+};
 
 /// Why a message was not sent whole.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,9 @@ pub(crate) enum SendError {
     #[error("the body is not as long as its Content-Length says")]
     Length,
 }
+
+/// Most bytes of a body that are copied behind a head.
+const GATHERED: usize = 2 << 10;
 
 /// What a pending send waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +44,12 @@ pub(crate) enum WaitsFor {
 /// of the body, the last piece with the end of the framing.
 #[derive(Debug)]
 pub(crate) struct Sender {
-    head: BytesMut,
+    head: Vec<u8>,
+    /// How much of `head` is out.
+    head_sent: usize,
     data: Bytes,
-    tail: BytesMut,
+    tail: Vec<u8>,
+    tail_sent: usize,
     ahead: Option<Bytes>,
     body: Body,
     framing: Framing,
@@ -56,12 +65,14 @@ pub(crate) struct Sender {
 
 impl Sender {
     /// `head` is already serialised, with the header line that `framing` asks for.
-    pub(crate) fn new(head: BytesMut, body: Body, framing: Framing) -> Sender {
+    pub(crate) fn new(head: Vec<u8>, body: Body, framing: Framing) -> Sender {
         let left = if let Framing::Length(n) = framing { n } else { 0 };
         Sender {
             head,
+            head_sent: 0,
             data: Bytes::new(),
-            tail: BytesMut::new(),
+            tail: Vec::new(),
+            tail_sent: 0,
             ahead: None,
             body,
             framing,
@@ -75,10 +86,15 @@ impl Sender {
         }
     }
 
+    /// From its first byte again: for a message without a body.
+    pub(crate) fn again(&mut self) {
+        self.head_sent = 0;
+        self.failed = None;
+    }
+
     /// Sends the head only, until [`Sender::release`].
-    pub(crate) fn hold(mut self) -> Sender {
+    pub(crate) fn hold(&mut self) {
         self.held = true;
-        self
     }
 
     pub(crate) fn release(&mut self) {
@@ -134,10 +150,20 @@ impl Sender {
 
     /// Second half: writes what is ready. True: that was all.
     pub(crate) fn poll_socket(&mut self, cx: &mut Context<'_>, io: &mut TcpStream) -> Poll<Result<bool, SendError>> {
+        self.gather();
         while self.has_output() {
             self.waits_for = WaitsFor::Socket;
-            let slices = [IoSlice::new(&self.head), IoSlice::new(&self.data), IoSlice::new(&self.tail)];
-            let n = ready!(Pin::new(&mut *io).poll_write_vectored(cx, &slices))?;
+            let io = Pin::new(&mut *io);
+            let n = if self.data.is_empty() && self.tail.is_empty() {
+                ready!(io.poll_write(cx, &self.head[self.head_sent..]))?
+            } else {
+                let slices = [
+                    IoSlice::new(&self.head[self.head_sent..]),
+                    IoSlice::new(&self.data),
+                    IoSlice::new(&self.tail[self.tail_sent..]),
+                ];
+                ready!(io.poll_write_vectored(cx, &slices))?
+            };
             if n == 0 {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
             }
@@ -149,15 +175,25 @@ impl Sender {
         }
     }
 
+    /// Puts little pieces behind an unsent head: copying them is cheaper than handing the kernel a list.
+    fn gather(&mut self) {
+        if self.head_sent < self.head.len() && self.data.len() + self.tail.len() <= GATHERED && self.tail_sent == 0 {
+            self.head.extend_from_slice(&self.data);
+            self.head.extend_from_slice(&self.tail);
+            self.data = Bytes::new();
+            self.tail.clear();
+        }
+    }
+
     fn has_output(&self) -> bool {
-        self.head.has_remaining() || self.data.has_remaining() || self.tail.has_remaining()
+        self.head_sent < self.head.len() || self.data.has_remaining() || self.tail_sent < self.tail.len()
     }
 
     /// Moves pieces of the body into the slots, looking one piece ahead so that the end of the framing travels with
     /// the last piece.
     fn fill(&mut self, cx: &mut Context<'_>) -> Result<(), SendError> {
         while !self.ended && !self.held {
-            if self.data.has_remaining() || self.tail.has_remaining() {
+            if self.data.has_remaining() || self.tail_sent < self.tail.len() {
                 if self.ahead.is_none() {
                     self.body_ready(cx)?;
                 }
@@ -199,13 +235,19 @@ impl Sender {
 
     fn place(&mut self, piece: Bytes) -> Result<(), SendError> {
         self.body_bytes += piece.len() as u64;
+        if self.head_sent == self.head.len() {
+            self.head.clear();
+            self.head_sent = 0;
+        }
+        self.tail.clear();
+        self.tail_sent = 0;
         match self.framing {
             Framing::Length(_) => {
                 self.left = self.left.checked_sub(piece.len() as u64).ok_or(SendError::Length)?;
             }
             Framing::Chunked => {
                 put_hex(&mut self.head, piece.len());
-                self.tail.put_slice(b"\r\n");
+                self.tail.extend_from_slice(b"\r\n");
             }
             Framing::None | Framing::UntilClose => {}
         }
@@ -218,11 +260,11 @@ impl Sender {
         match self.framing {
             Framing::Length(_) if self.left > 0 => return Err(SendError::Length),
             Framing::Chunked => {
-                self.tail.put_slice(b"0\r\n");
+                self.tail.extend_from_slice(b"0\r\n");
                 for (name, value) in trailers.iter().flatten() {
                     write_line(&mut self.tail, name, value.as_bytes());
                 }
-                self.tail.put_slice(b"\r\n");
+                self.tail.extend_from_slice(b"\r\n");
             }
             _ => {}
         }
@@ -231,16 +273,24 @@ impl Sender {
 
     fn advance(&mut self, mut n: usize) {
         self.written += n as u64;
-        for part in [&mut self.head as &mut dyn Buf, &mut self.data, &mut self.tail] {
-            let here = n.min(part.remaining());
-            part.advance(here);
-            n -= here;
-        }
+        let head = n.min(self.head.len() - self.head_sent);
+        self.head_sent += head;
+        n -= head;
+        let data = n.min(self.data.len());
+        self.data.advance(data);
+        n -= data;
+        self.tail_sent += n.min(self.tail.len() - self.tail_sent);
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        spare::keep_text(std::mem::take(&mut self.head));
     }
 }
 
 /// `HEX CRLF`.
-fn put_hex(out: &mut BytesMut, n: usize) {
+fn put_hex(out: &mut Vec<u8>, n: usize) {
     let mut digits = [0u8; 16];
     let mut at = digits.len();
     let mut rest = n;
@@ -252,6 +302,6 @@ fn put_hex(out: &mut BytesMut, n: usize) {
             break;
         }
     }
-    out.put_slice(&digits[at..]);
-    out.put_slice(b"\r\n");
+    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(b"\r\n");
 }

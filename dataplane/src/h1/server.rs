@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     future::poll_fn,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -25,8 +25,9 @@ use super::{
 };
 use crate::{
     body::Body,
-    listen::{client::Client, pace::Pace},
+    listen::{client::Client, pace::Pace, stage::WorkerStage},
     request::{self, Answer, Broken, Received, reject::Reject},
+    spare,
     timer::{Deadline, is_past},
 };
 
@@ -34,23 +35,23 @@ use crate::{
 pub(crate) async fn serve(io: TcpStream, early: BytesMut, client: Rc<Client>) {
     let conn = Rc::new(RefCell::new(Conn::new(io, early)));
     let mut deadline = Deadline::default();
-    let mut first = true;
-    while let Some(head) = next_head(&conn, &client, &mut deadline, first).await {
-        first = false;
-        let keep = match head {
-            Ok(head) => exchange(&conn, &client, head, &mut deadline).await,
-            Err(error) => {
-                refuse(&conn, &client, error, &mut deadline).await;
-                Keep::Linger
-            }
-        };
-        match keep {
-            Keep::Open => {}
-            Keep::Linger => {
+    let reached = pin!(client.worker.stage.reached(Stage::Draining));
+    let mut drain = DrainWatch::new(&client.worker.stage, reached);
+    loop {
+        // Boxed so that an idle connection does not hold the room of a busy one, and for as long as it is busy so that
+        // not every request pays for it.
+        let quiet_since = match Box::pin(busy(&conn, &client, &mut deadline, &mut drain)).await {
+            Some(Pause::Quiet(since)) => since,
+            Some(Pause::Linger) => {
                 conn::linger(&conn).await;
                 break;
             }
-            Keep::Close => break,
+            None => break,
+        };
+        let end = client.worker.live().idle_timeout.and_then(|idle| quiet_since.checked_add(idle));
+        deadline.set_at(end);
+        if first_byte(&conn, &mut deadline, &mut drain).await != Some(First::Byte) {
+            break;
         }
     }
     conn.borrow_mut().close();
@@ -58,6 +59,16 @@ pub(crate) async fn serve(io: TcpStream, early: BytesMut, client: Rc<Client>) {
 
 /// How long the rest of a head may take once the process drains.
 const HEAD_IN_DRAIN: Duration = Duration::from_secs(1);
+/// A connection that is silent for this long is idle: it gives up what it holds for its next request.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Why a connection is not busy any more.
+enum Pause {
+    /// Silent since.
+    Quiet(Instant),
+    /// Close, but let the client read what was sent.
+    Linger,
+}
 
 /// What becomes of the connection after a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,22 +79,82 @@ enum Keep {
     Close,
 }
 
-/// Waits for a request. `None`: the connection is over.
+/// What comes first while nothing is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    Byte,
+    /// The deadline.
+    Deadline,
+}
+
+/// Tells when the process drains; costs a look at a cell once its task is on the list of those to be woken.
+struct DrainWatch<'a, F> {
+    stage: &'a WorkerStage,
+    reached: Pin<&'a mut F>,
+    listed: bool,
+}
+
+impl<'a, F: Future<Output = ()>> DrainWatch<'a, F> {
+    fn new(stage: &'a WorkerStage, reached: Pin<&'a mut F>) -> DrainWatch<'a, F> {
+        DrainWatch { stage, reached, listed: false }
+    }
+
+    /// Always from the same task.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.stage.now() >= Stage::Draining {
+            return true;
+        }
+        if !self.listed {
+            self.listed = true;
+            return self.reached.as_mut().poll(cx).is_ready();
+        }
+        // A stage before the drain has taken the task off the list.
+        self.stage.now() > Stage::Running && self.reached.as_mut().poll(cx).is_ready()
+    }
+}
+
+/// Serves request after request. `None`: the connection is over.
+async fn busy(
+    conn: &Rc<RefCell<Conn>>,
+    client: &Rc<Client>,
+    deadline: &mut Deadline,
+    drain: &mut DrainWatch<'_, impl Future<Output = ()>>,
+) -> Option<Pause> {
+    loop {
+        if conn.borrow().buf.is_empty() {
+            let now = Instant::now();
+            let quiet = client.worker.live().idle_timeout.map_or(QUIET, |idle| idle.min(QUIET));
+            deadline.set_at(now.checked_add(quiet));
+            if first_byte(conn, deadline, drain).await? == First::Deadline {
+                return Some(Pause::Quiet(now));
+            }
+        }
+        let keep = match next_head(conn, client, deadline, drain).await? {
+            Ok(head) => exchange(conn, client, head, deadline).await,
+            Err(error) => {
+                refuse(conn, client, error, deadline).await;
+                Keep::Linger
+            }
+        };
+        match keep {
+            Keep::Open => {}
+            Keep::Linger => return Some(Pause::Linger),
+            Keep::Close => return None,
+        }
+    }
+}
+
+/// Waits for a request's head, whose first bytes have come. `None`: the connection is over.
 async fn next_head(
     conn: &RefCell<Conn>,
     client: &Client,
     deadline: &mut Deadline,
-    first: bool,
+    drain: &mut DrainWatch<'_, impl Future<Output = ()>>,
 ) -> Option<Result<RequestHead, HeadError>> {
-    let live = client.worker.shared.live();
+    let live = client.worker.live();
     let limits = HeadLimits { max_bytes: live.max_header_bytes, max_headers: live.max_headers };
-    if conn.borrow().buf.is_empty() {
-        deadline.set(if first { live.read_header_timeout } else { live.idle_timeout });
-        idle(conn, client, deadline).await?;
-    }
-    deadline.set(live.read_header_timeout);
     let mut scan = HeadScan::default();
-    let mut draining = pin!(client.worker.stage.reached(Stage::Draining));
+    let mut waiting = false;
     let mut hurried = false;
     poll_fn(|cx| {
         let conn = &mut *conn.borrow_mut();
@@ -105,8 +176,12 @@ async fn next_head(
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => {
+                    if !waiting {
+                        waiting = true;
+                        deadline.set(live.read_header_timeout);
+                    }
                     // Half a request does not hold a drain up.
-                    if !hurried && draining.as_mut().poll(cx).is_ready() {
+                    if !hurried && drain.poll(cx) {
                         hurried = true;
                         deadline.set(Some(HEAD_IN_DRAIN));
                     }
@@ -118,25 +193,26 @@ async fn next_head(
     .await
 }
 
-/// Waits for the first byte. `None`: the client hung up, was silent too long, or the process is draining.
-async fn idle(conn: &RefCell<Conn>, client: &Client, deadline: &mut Deadline) -> Option<()> {
+/// Waits for the first byte, with no buffer. `None`: the client hung up, or the process is draining.
+async fn first_byte(
+    conn: &RefCell<Conn>,
+    deadline: &mut Deadline,
+    drain: &mut DrainWatch<'_, impl Future<Output = ()>>,
+) -> Option<First> {
     // Memory of a busy moment is not kept through an idle one.
-    conn.borrow_mut().buf = BytesMut::new();
-    let mut draining = pin!(client.worker.stage.reached(Stage::Draining));
-    let mut drains = false;
+    conn.borrow_mut().release_buffer();
     poll_fn(|cx| {
         let conn = &mut *conn.borrow_mut();
         match conn.poll_fill(cx) {
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
-            Poll::Ready(Ok(_)) => return Poll::Ready(Some(())),
+            Poll::Ready(Ok(_)) => return Poll::Ready(Some(First::Byte)),
             Poll::Pending => {}
         }
-        drains = drains || draining.as_mut().poll(cx).is_ready();
         // A request that has arrived by the time of the drain is still answered.
-        if drains && !conn.has_unseen_bytes() {
+        if drain.poll(cx) && !conn.has_unseen_bytes() {
             return Poll::Ready(None);
         }
-        deadline.poll(cx).map(|()| None)
+        deadline.poll(cx).map(|()| Some(First::Deadline))
     })
     .await
 }
@@ -154,8 +230,7 @@ async fn exchange(conn: &Rc<RefCell<Conn>>, client: &Rc<Client>, head: RequestHe
         expect_continue: head.expect_continue,
     };
     let answer = {
-        // Boxed so that an idle connection does not hold the room of a busy one.
-        let mut made = Box::pin(request::answer(client, received));
+        let mut made = pin!(request::answer(client, received));
         poll_fn(|cx| match made.as_mut().poll(cx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
             Poll::Pending if conn.borrow_mut().poll_gone(cx) => Poll::Ready(None),
@@ -177,7 +252,7 @@ fn request_body(conn: &Rc<RefCell<Conn>>, client: &Client, head: &RequestHead) -
         return Body::default();
     }
     drop(shared);
-    Body::h1(RequestBody::new(Rc::clone(conn), Pace::new(client.worker.shared.live().read_timeout)))
+    Body::h1(RequestBody::new(Rc::clone(conn), Pace::new(client.worker.live().read_timeout)))
 }
 
 /// What the request said about the answer to it.
@@ -204,7 +279,7 @@ async fn send(conn: &Rc<RefCell<Conn>>, client: &Client, answer: Answer, told: T
         (true, Version::HTTP_11) => Persistence::Implied,
         (true, _) => Persistence::KeepAlive,
     };
-    let mut head = BytesMut::new();
+    let mut head = spare::text();
     response_head(&mut head, status, &headers, framing, persistence, told.to_head);
     drop(headers);
     let mut sender = Sender::new(head, body, framing);
@@ -254,7 +329,7 @@ async fn drive(
     deadline: &mut Deadline,
     until: Option<Instant>,
 ) -> Result<(), Broken> {
-    let patience = client.worker.shared.live().write_timeout;
+    let patience = client.worker.live().write_timeout;
     let mut written = u64::MAX;
     poll_fn(|cx| {
         // The answer may carry the rest of the request's body along, which borrows the connection by itself: the

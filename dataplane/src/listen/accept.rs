@@ -50,7 +50,7 @@ pub(crate) async fn accept(worker: &Rc<Worker>, listener: TcpListener, mut hande
 }
 
 fn slot(worker: &Worker, of: usize) -> Option<ConnectionSlot> {
-    let slot = worker.shared.admission.connection(of, worker.shared.live().max_connections);
+    let slot = worker.shared.admission.connection(of, worker.live().max_connections);
     if slot.is_none() {
         worker.shared.metrics.connections_rejected.inc();
     }

@@ -13,16 +13,18 @@ pub(crate) struct Client {
     pub(crate) worker: Rc<Worker>,
     /// IPv4-mapped addresses already turned into IPv4.
     pub(crate) peer: SocketAddr,
+    /// Its address as forwarding headers show it.
+    pub(crate) peer_ip: Box<str>,
     ages_at: Option<Instant>,
     _slot: ConnectionSlot,
 }
 
 impl Client {
     pub(crate) fn new(worker: Rc<Worker>, peer: SocketAddr, slot: ConnectionSlot) -> Client {
-        let ages_at = worker.shared.live().max_connection_age.and_then(|age| Instant::now().checked_add(jittered(age)));
+        let ages_at = worker.live().max_connection_age.and_then(|age| Instant::now().checked_add(jittered(age)));
         let peer = SocketAddr::new(canonical_ip(peer.ip()), peer.port());
         worker.connection_opened();
-        Client { worker, peer, ages_at, _slot: slot }
+        Client { worker, peer, peer_ip: peer.ip().to_string().into(), ages_at, _slot: slot }
     }
 
     /// When the connection is asked to end, gracefully.

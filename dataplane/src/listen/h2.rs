@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::{client::Client, pace::Pace, sniff::Rewound};
 use crate::{
     body::{Body, BodyError},
+    fields::Fields,
     request::{self, Answer, Broken, Received},
     timer::{Deadline, is_past},
 };
@@ -68,7 +69,7 @@ impl Drop for Open {
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(io: Rewound, client: Rc<Client>) {
-    let live = client.worker.shared.live();
+    let live = client.worker.live();
     let handshake = h2::server::Builder::new()
         .max_concurrent_streams(MAX_STREAMS)
         .initial_window_size(STREAM_WINDOW)
@@ -203,7 +204,7 @@ async fn stream(client: Rc<Client>, request: Request<RecvStream>, mut respond: S
         method: parts.method,
         uri: parts.uri,
         version: Version::HTTP_2,
-        headers: parts.headers,
+        headers: Fields::from_map(&parts.headers),
         body,
         expect_continue: false,
     };
@@ -218,7 +219,7 @@ async fn stream(client: Rc<Client>, request: Request<RecvStream>, mut respond: S
     let Some(Answer { status, headers, body, mut record, until }) = answer else { return };
     let mut head = Response::new(());
     *head.status_mut() = status;
-    *head.headers_mut() = headers;
+    *head.headers_mut() = headers.to_map();
     let nothing = body.size_hint().exact() == Some(0);
     let Ok(send) = respond.send_response(head, nothing) else {
         return record.broke(&Broken::Gone);
@@ -250,7 +251,7 @@ async fn send_body(
                 let last = body.is_end_stream();
                 while !data.is_empty() {
                     send.reserve_capacity(data.len());
-                    deadline.set(client.worker.shared.live().write_timeout);
+                    deadline.set(client.worker.live().write_timeout);
                     deadline.limit(until);
                     let room = poll_fn(|cx| room(&mut send, &mut deadline, until, cx)).await?;
                     let piece = data.split_to(room.min(data.len()));
@@ -313,7 +314,7 @@ impl H2Body {
     fn new(stream: RecvStream, headers: &http::HeaderMap, client: &Client) -> H2Body {
         let length =
             headers.get(http::header::CONTENT_LENGTH).and_then(|v| crate::h1::head::content_length(v.as_bytes()));
-        H2Body { stream, pace: Pace::new(client.worker.shared.live().read_timeout), length, data_ended: false }
+        H2Body { stream, pace: Pace::new(client.worker.live().read_timeout), length, data_ended: false }
     }
 
     pub(crate) fn never_slow(&mut self) {

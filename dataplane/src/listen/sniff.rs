@@ -39,7 +39,7 @@ fn judge(bytes: &[u8]) -> Option<Protocol> {
 /// Reads until the protocol is known. `None`: the client hung up or was silent for `server.read_header_timeout`, or
 /// the process is draining.
 pub(crate) async fn sniff(io: &mut TcpStream, client: &Client) -> Option<(Protocol, BytesMut)> {
-    let mut deadline = Deadline::after(client.worker.shared.live().read_header_timeout);
+    let mut deadline = Deadline::after(client.worker.live().read_header_timeout);
     let mut draining = pin!(client.worker.stage.reached(Stage::Draining));
     let mut buf = BytesMut::new();
     let protocol = poll_fn(|cx| {

@@ -1,21 +1,28 @@
 //! What one request carries from its first stage to its answer.
 
-use std::rc::Rc;
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use bytes::Bytes;
+use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::{Answer, Done, Received, rate_headers::RateHeaders, record::Record, reject::Reject};
-use crate::{body::Body, listen::client::Client};
+use crate::{
+    body::Body,
+    fields::{Fields, Known},
+    listen::client::Client,
+};
 
 /// Longest request id that is taken over from a client.
 const MAX_REQUEST_ID: usize = 128;
-const X_REQUEST_ID: &str = "x-request-id";
 
 /// The request's own state.
 pub(crate) struct Context {
-    pub(crate) request_id: HeaderValue,
-    pub(crate) record: Box<Record>,
+    pub(crate) record: Record,
     /// Of the limits that were applied: they head every answer, whatever comes after.
     pub(crate) rate: Option<RateHeaders>,
     /// `server.request_timeout`.
@@ -26,11 +33,10 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn open(client: &Rc<Client>, received: &Received) -> Context {
-        let request_id = request_id(&received.headers);
-        let timeout = client.worker.shared.live().request_timeout;
+        let timeout = client.worker.live().request_timeout;
+        let record = Record::open(client, received, RequestId::of(&received.headers));
         Context {
-            record: Box::new(Record::open(client, received, &request_id)),
-            request_id,
+            record,
             rate: None,
             deadline: timeout.and_then(|t| Instant::now().checked_add(t)),
             is_grpc: is_grpc(&received.headers),
@@ -40,10 +46,8 @@ impl Context {
 
     /// For what could not be read.
     pub(crate) fn unread(client: &Rc<Client>) -> Context {
-        let request_id = new_request_id();
         Context {
-            record: Box::new(Record::unread(client, &request_id)),
-            request_id,
+            record: Record::unread(client, RequestId::new()),
             rate: None,
             deadline: None,
             is_grpc: false,
@@ -54,7 +58,7 @@ impl Context {
     /// Takes a place under `max_concurrent_requests`, held until the record is written.
     pub(crate) fn admit(&mut self, client: &Client) -> Result<(), Reject> {
         let shared = &client.worker.shared;
-        match shared.admission.request(shared.live().max_concurrent_requests) {
+        match shared.admission.request(client.worker.live().max_concurrent_requests) {
             Some(slot) => {
                 self.record.holds(slot);
                 Ok(())
@@ -68,7 +72,7 @@ impl Context {
 
     /// Answers `server.health_path` with the readiness of the process.
     pub(crate) fn health(&mut self, client: &Client, received: &Received) -> Option<Done> {
-        let live = client.worker.shared.live();
+        let live = client.worker.live();
         if live.health_path.as_deref() != Some(received.uri.path()) {
             return None;
         }
@@ -78,8 +82,8 @@ impl Context {
             (StatusCode::SERVICE_UNAVAILABLE, br#"{"status":"not_ready"}"#)
         };
         self.record.decision("health");
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut headers = Fields::default();
+        headers.add(Known::ContentType, b"application/json");
         Some(Done { status, headers, body: self.body(bytes::Bytes::from_static(body)) })
     }
 
@@ -91,7 +95,7 @@ impl Context {
     /// Puts the common headers on an answer.
     pub(crate) fn answer(mut self, done: Done) -> Answer {
         let Done { status, mut headers, body } = done;
-        headers.insert(X_REQUEST_ID, self.request_id);
+        headers.put(Known::XRequestId, self.record.request_id.as_bytes());
         if let Some(rate) = &self.rate {
             rate.put_on(&mut headers);
         }
@@ -104,15 +108,13 @@ impl Context {
         let row = reject.row();
         self.record.refused(&row, reject.detail());
         let mut headers = row.headers(self.is_grpc);
-        if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(std::time::SystemTime::now())) {
-            headers.insert(header::DATE, date);
-        }
+        put_date(&mut headers);
         let (status, body) = if self.is_grpc {
             (StatusCode::OK, Body::default())
         } else {
-            let bytes = row.body(self.request_id.to_str().unwrap_or_default());
+            let bytes = row.body(self.record.request_id.as_str());
             if self.to_head {
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+                headers.put_number(Known::ContentLength, bytes.len() as u64);
             }
             (row.status, self.body(bytes))
         };
@@ -120,19 +122,68 @@ impl Context {
     }
 }
 
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|v| {
-        let rest = v.as_bytes().strip_prefix(b"application/grpc");
+pub(crate) fn is_grpc(headers: &Fields) -> bool {
+    headers.get(Known::ContentType).is_some_and(|kind| {
+        let rest = kind.strip_prefix(b"application/grpc");
         rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
     })
 }
 
-/// The client's id where it is fit to be logged and passed on, else a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let mut given = headers.get_all(X_REQUEST_ID).iter();
-    match (given.next(), given.next()) {
-        (Some(id), None) if is_request_id(id.as_bytes()) => id.clone(),
-        _ => new_request_id(),
+/// `Date`, written once a second.
+fn put_date(headers: &mut Fields) {
+    thread_local! {
+        static WRITTEN: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    WRITTEN.with_borrow_mut(|(when, text)| {
+        if *when != second {
+            *when = second;
+            *text = httpdate::fmt_http_date(now);
+        }
+        headers.put(Known::Date, text.as_bytes());
+    });
+}
+
+/// What names a request in logs, to the backend and to the client.
+#[derive(Clone, Debug)]
+pub(crate) enum RequestId {
+    /// The client's, fit to be logged and passed on.
+    Given(Bytes),
+    /// 32 hexadecimal digits.
+    Made([u8; 32]),
+}
+
+impl RequestId {
+    fn of(headers: &Fields) -> RequestId {
+        let mut given = headers.all(Known::XRequestId);
+        match (given.next(), given.next()) {
+            (Some(id), None) if is_request_id(id) => {
+                headers.keep(Known::XRequestId).map_or_else(RequestId::new, RequestId::Given)
+            }
+            _ => RequestId::new(),
+        }
+    }
+
+    fn new() -> RequestId {
+        let mut digits = [0; 32];
+        let random = fastrand::u128(..).to_be_bytes();
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(random) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        }
+        RequestId::Made(digits)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            RequestId::Given(id) => id,
+            RequestId::Made(digits) => digits,
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
 
@@ -140,28 +191,16 @@ fn is_request_id(id: &[u8]) -> bool {
     (1..=MAX_REQUEST_ID).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(b))
 }
 
-/// 32 hexadecimal digits.
-fn new_request_id() -> HeaderValue {
-    let mut digits = [0; 32];
-    let mut random = fastrand::u128(..);
-    for digit in &mut digits {
-        *digit = b"0123456789abcdef"[(random & 15) as usize];
-        random >>= 4;
-    }
-    HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static(""))
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn only_fit_ids_are_taken_over() {
         let id = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(X_REQUEST_ID, HeaderValue::from_str(text).unwrap());
-            request_id(&headers).to_str().unwrap().to_owned()
+            let mut headers = Fields::default();
+            headers.add(Known::XRequestId, text.as_bytes());
+            RequestId::of(&headers).as_str().to_owned()
         };
         assert_eq!(id("a-b_c.d:1"), "a-b_c.d:1");
         for bad in ["", "a b", "a\"b", &"x".repeat(129)] {
@@ -177,8 +216,8 @@ mod tests {
             ("application/grpc-web", false),
             ("application/json", false),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+            let mut headers = Fields::default();
+            headers.add(Known::ContentType, kind.as_bytes());
             assert_eq!(is_grpc(&headers), expected, "{kind}");
         }
     }

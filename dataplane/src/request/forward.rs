@@ -23,18 +23,18 @@ use crate::{
 pub(crate) async fn forward(
     client: &Rc<Client>,
     context: &mut Context,
-    target: Target,
+    target: Target<'_>,
     pool: Rc<Pool>,
     received: Received,
 ) -> Result<Done, Reject> {
     let Received { method, version, headers: mut fields, body, expect_continue, .. } = received;
     let is_grpc = is_grpc(&fields);
-    headers::to_backend(&mut fields, client, &target, &context.request_id);
+    headers::to_backend(&mut fields, client, &target, context.record.request_id.as_bytes());
     let outgoing = Outgoing {
         method,
         path: target.path,
         query: target.query,
-        host: target.host_header,
+        host: target.host_header.cloned(),
         headers: fields,
         body: body.at_most(pool.backend.max_request_body_size).until(context.deadline),
         expect_continue,

@@ -1,44 +1,38 @@
 //! Headers on their way to the backend and back.
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, StatusCode};
 use ipnet::IpNet;
 
 use super::route::Target;
-use crate::listen::client::Client;
-
-const X_FORWARDED_FOR: &str = "x-forwarded-for";
-const X_FORWARDED_HOST: &str = "x-forwarded-host";
-const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
+use crate::{
+    fields::{Fields, HOP_BY_HOP, Known, Names},
+    listen::client::Client,
+};
 
 /// Turns the client's headers into the backend's.
-pub(crate) fn to_backend(headers: &mut HeaderMap, client: &Client, target: &Target, request_id: &HeaderValue) {
+pub(crate) fn to_backend(headers: &mut Fields, client: &Client, target: &Target<'_>, request_id: &[u8]) {
     let takes_trailers = headers
-        .get_all(header::TE)
-        .iter()
-        .any(|v| v.as_bytes().split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers")));
+        .all(Known::Te)
+        .any(|v| v.split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers")));
     strip_hop_by_hop(headers);
     if takes_trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.add(Known::Te, b"trailers");
     }
-    headers.remove(header::HOST);
-    headers.remove(header::EXPECT);
-    let live = client.worker.shared.live();
-    let peer = client.peer.ip();
-    if distrusts(&live.trusted_proxies, peer) {
-        headers.remove(X_FORWARDED_FOR);
-        headers.remove(X_FORWARDED_HOST);
-        headers.remove(X_FORWARDED_PROTO);
+    headers.remove(Names::of(&[Known::Host, Known::Expect]));
+    let live = client.worker.live();
+    if distrusts(&live.trusted_proxies, client.peer.ip()) {
+        headers.remove(Names::of(&[Known::XForwardedFor, Known::XForwardedHost, Known::XForwardedProto]));
     }
-    append_forwarded_for(headers, &peer.to_string());
-    if !headers.contains_key(X_FORWARDED_HOST)
-        && let Some(host) = &target.host_header
+    append_forwarded_for(headers, client.peer_ip.as_bytes());
+    if !headers.has(Known::XForwardedHost)
+        && let Some(host) = target.host_header
     {
-        headers.insert(X_FORWARDED_HOST, host.clone());
+        headers.add(Known::XForwardedHost, host);
     }
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    if !headers.has(Known::XForwardedProto) {
+        headers.add(Known::XForwardedProto, b"http");
     }
-    headers.insert("x-request-id", request_id.clone());
+    headers.put(Known::XRequestId, request_id);
 }
 
 /// Only a list that says whom to believe says whom not to.
@@ -47,48 +41,40 @@ fn distrusts(trusted: &[IpNet], peer: std::net::IpAddr) -> bool {
 }
 
 /// One line, the peer last.
-fn append_forwarded_for(headers: &mut HeaderMap, peer: &str) {
-    let mut value: Vec<u8> = Vec::with_capacity(48);
-    for line in headers.get_all(X_FORWARDED_FOR) {
-        value.extend_from_slice(line.as_bytes());
+fn append_forwarded_for(headers: &mut Fields, peer: &[u8]) {
+    let mut value: Vec<u8> = Vec::new();
+    for line in headers.all(Known::XForwardedFor) {
+        value.extend_from_slice(line);
         value.extend_from_slice(b", ");
     }
-    value.extend_from_slice(peer.as_bytes());
-    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(value)) {
-        headers.insert(X_FORWARDED_FOR, value);
-    }
+    headers.remove(Names::of(&[Known::XForwardedFor]));
+    headers.write(Known::XForwardedFor, |out| {
+        out.extend_from_slice(&value);
+        out.extend_from_slice(peer);
+    });
 }
 
 /// Turns the backend's headers into the client's.
-pub(crate) fn to_client(status: StatusCode, headers: &mut HeaderMap) {
+pub(crate) fn to_client(status: StatusCode, headers: &mut Fields) {
     strip_hop_by_hop(headers);
     // RFC 9110 section 8.6: an answer that cannot have a body describes none.
     if status == StatusCode::NO_CONTENT {
-        headers.remove(header::CONTENT_LENGTH);
+        headers.remove(Names::of(&[Known::ContentLength]));
     }
 }
 
-/// Headers that concern one connection only (RFC 9110 section 7.6.1, and the ones that old software sends).
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::TE,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
-
 /// Removes what must not pass, the headers that `Connection` names included. `TE: trailers` is put back by who may.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+fn strip_hop_by_hop(headers: &mut Fields) {
     let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+        .all(Known::Connection)
+        .flat_map(|value| value.split(|b| *b == b','))
+        .map(<[u8]>::trim_ascii)
+        // What nearly every such line says: both go in any case, or are no header at all.
+        .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
+    for name in named {
+        headers.remove_named(name.as_str().as_bytes());
     }
+    headers.remove(HOP_BY_HOP);
 }

@@ -15,8 +15,8 @@ use crate::listen::client::Client;
 pub(crate) type Asks = SmallVec<[Ask; 2]>;
 
 /// Finds out who is counted, limit by limit.
-pub(crate) fn asks(client: &Client, target: &Target, received: &Received, routed: &Routed) -> Result<Asks, Reject> {
-    let live = client.worker.shared.live();
+pub(crate) fn asks(client: &Client, target: &Target<'_>, received: &Received, routed: &Routed) -> Result<Asks, Reject> {
+    let live = client.worker.live();
     let view = route::view(client, target, received, &live.trusted_proxies);
     let mut asks = Asks::new();
     for limit in &routed.limits {
@@ -56,7 +56,7 @@ pub(crate) async fn decide(client: &Rc<Client>, context: &mut Context, asks: Ask
     context.rate = RateHeaders::of(&decision);
     worker.metrics.decided(&worker.shared.metrics, &decision, &asks);
     let refused = refusal(&decision);
-    context.record.decided(&asks, &decision);
+    context.record.decided(asks, &decision);
     match refused {
         None => {
             worker.shared.metrics.requests_allowed.inc();

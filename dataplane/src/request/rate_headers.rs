@@ -1,18 +1,21 @@
 //! The header fields that tell a client where it stands.
 
-use std::{fmt::Write, time::Duration};
+use std::{io::Write, time::Duration};
 
+use crate::{
+    fields::{Fields, Known},
+    spare,
+};
 use edgequota_counters::{Decision, LimitState, Refusal, Verdict};
 use edgequota_policy::limit::{HeaderStyle, Mode};
-use http::{HeaderMap, HeaderValue};
 
 /// Values, made when the decision falls.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RateHeaders {
     /// burst, remaining, reset of the most constrained limit.
     legacy: Option<(u64, u64, u64)>,
-    policy: String,
-    state: String,
+    policy: Vec<u8>,
+    state: Vec<u8>,
 }
 
 impl RateHeaders {
@@ -22,7 +25,7 @@ impl RateHeaders {
             Verdict::Refused(Refusal::Limited { limit, .. } | Refusal::Blocked { limit }) => Some(*limit),
             _ => None,
         };
-        let mut headers = RateHeaders::default();
+        let mut headers = RateHeaders { legacy: None, policy: spare::text(), state: spare::text() };
         let mut least: Option<(bool, u64, u64)> = None;
         for (index, state) in decision.limits.iter().enumerate() {
             if state.limit.mode == Mode::Shadow {
@@ -51,25 +54,30 @@ impl RateHeaders {
         let comma = if self.state.is_empty() { "" } else { ", " };
         let numbers = &state.effective.numbers;
         let window = round_up(numbers.time_to_full()).max(1);
-        // Writing to a String cannot fail.
+        // Writing to a Vec cannot fail.
         let _ = write!(self.policy, "{comma}\"{}\";q={};w={window}", state.limit.name, numbers.burst);
         let _ = write!(self.state, "{comma}\"{}\";r={remaining};t={reset}", state.limit.name);
     }
 
     /// Replaces a backend's `X-RateLimit-*`; ours are appended to its `RateLimit*`.
-    pub(crate) fn put_on(&self, headers: &mut HeaderMap) {
+    pub(crate) fn put_on(&self, headers: &mut Fields) {
         if let Some((burst, remaining, reset)) = self.legacy {
-            headers.insert("x-ratelimit-limit", HeaderValue::from(burst));
-            headers.insert("x-ratelimit-remaining", HeaderValue::from(remaining));
-            headers.insert("x-ratelimit-reset", HeaderValue::from(reset));
+            headers.put_number(Known::XRateLimitLimit, burst);
+            headers.put_number(Known::XRateLimitRemaining, remaining);
+            headers.put_number(Known::XRateLimitReset, reset);
         }
-        for (name, value) in [("ratelimit-policy", &self.policy), ("ratelimit", &self.state)] {
-            if !value.is_empty()
-                && let Ok(value) = HeaderValue::from_str(value)
-            {
-                headers.append(name, value);
+        for (name, value) in [(Known::RateLimitPolicy, &self.policy), (Known::RateLimit, &self.state)] {
+            if !value.is_empty() {
+                headers.add(name, value);
             }
         }
+    }
+}
+
+impl Drop for RateHeaders {
+    fn drop(&mut self) {
+        spare::keep_text(std::mem::take(&mut self.policy));
+        spare::keep_text(std::mem::take(&mut self.state));
     }
 }
 

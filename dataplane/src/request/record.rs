@@ -2,22 +2,27 @@
 //! every way out, by being dropped.
 
 use std::{
+    borrow::Cow,
     rc::Rc,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use edgequota_counters::{Ask, Decision, Verdict};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use http::{Method, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
 use super::{
-    Broken, Received, context, limit,
+    Broken, Received,
+    context::{self, RequestId},
+    limit::{self, Asks},
     reject::{CLIENT_GONE, Row},
     route::{Routed, Target},
 };
 use crate::{
     admission::RequestSlot,
+    fields::{Fields, Known},
     listen::client::Client,
     metrics::{counts_tenants, method_label},
     worker::Current,
@@ -33,21 +38,23 @@ pub(crate) struct Record {
     began: Instant,
     method: Method,
     version: Version,
-    request_id: HeaderValue,
-    user_agent: Option<HeaderValue>,
-    path: String,
-    host: Option<HeaderValue>,
+    pub(crate) request_id: RequestId,
+    user_agent: Option<Bytes>,
+    uri: Uri,
+    /// Where it is not the path in `uri`.
+    normalised: Option<Box<str>>,
+    host: Option<Bytes>,
     policy_version: Option<Rc<str>>,
     route: Option<Arc<str>>,
     backend_url: Option<Arc<str>>,
     backend_protocol: &'static str,
     /// Subject and limit that decided; the subject of a credential only as a hash.
     rl_key: String,
-    tenant_id: String,
+    tenant: Tenant,
     limit: Option<Arc<str>>,
     decision: &'static str,
     status: u16,
-    grpc_status: Option<HeaderValue>,
+    grpc_status: Option<Bytes>,
     bytes: u64,
     error: Option<String>,
     is_grpc: bool,
@@ -55,35 +62,50 @@ pub(crate) struct Record {
     slot: Option<RequestSlot>,
 }
 
+/// `tenant_id` of the access log.
+#[derive(Debug)]
+enum Tenant {
+    None,
+    /// The same as `rl_key`.
+    Key,
+    Other(String),
+}
+
+/// The subject as people see it; taken out where it is the text itself.
+fn shown(ask: &mut Ask) -> String {
+    if ask.subject.secret { ask.subject.display().into_owned() } else { std::mem::take(&mut ask.subject.raw) }
+}
+
 impl Record {
-    pub(crate) fn open(client: &Rc<Client>, received: &Received, request_id: &HeaderValue) -> Record {
+    pub(crate) fn open(client: &Rc<Client>, received: &Received, request_id: RequestId) -> Record {
         let mut record = Record::unread(client, request_id);
         record.method = received.method.clone();
         record.version = received.version;
-        record.user_agent = received.headers.get(header::USER_AGENT).cloned();
-        record.path = received.uri.path().to_owned();
-        record.host = received.headers.get(header::HOST).cloned();
+        record.user_agent = received.headers.keep(Known::UserAgent);
+        record.uri = received.uri.clone();
+        record.host = received.headers.keep(Known::Host);
         record.is_grpc = context::is_grpc(&received.headers);
         record
     }
 
     /// For a request that could not be read.
-    pub(crate) fn unread(client: &Rc<Client>, request_id: &HeaderValue) -> Record {
+    pub(crate) fn unread(client: &Rc<Client>, request_id: RequestId) -> Record {
         Record {
             client: Rc::clone(client),
             began: Instant::now(),
             method: Method::GET,
             version: Version::HTTP_11,
-            request_id: request_id.clone(),
+            request_id,
             user_agent: None,
-            path: String::new(),
+            uri: Uri::default(),
+            normalised: None,
             host: None,
             policy_version: None,
             route: None,
             backend_url: None,
             backend_protocol: "",
             rl_key: String::new(),
-            tenant_id: String::new(),
+            tenant: Tenant::None,
             limit: None,
             decision: "",
             status: CLIENT_GONE,
@@ -100,9 +122,11 @@ impl Record {
         self.policy_version = Some(Rc::clone(&current.version));
     }
 
-    pub(crate) fn target(&mut self, target: &Target) {
-        self.path.clone_from(&target.path);
-        self.host.clone_from(&target.host_header);
+    pub(crate) fn target(&mut self, target: &Target<'_>) {
+        if let Cow::Owned(path) = &target.path {
+            self.normalised = Some(path.as_str().into());
+        }
+        self.host = target.host_header.cloned();
     }
 
     pub(crate) fn routed(&mut self, routed: &Routed) {
@@ -123,19 +147,21 @@ impl Record {
     }
 
     /// The limit that decided: the one that refused, else the first.
-    pub(crate) fn decided(&mut self, asks: &[Ask], decision: &Decision) {
+    pub(crate) fn decided(&mut self, mut asks: Asks, decision: &Decision) {
         use edgequota_counters::Refusal;
         self.decision = limit::in_words(&decision.verdict);
         let index = match &decision.verdict {
             Verdict::Refused(Refusal::Limited { limit, .. } | Refusal::Blocked { limit }) => *limit,
             _ => 0,
         };
-        if let Some(ask) = asks.get(index) {
+        self.tenant = match asks.iter().position(|ask| counts_tenants(&ask.limit)) {
+            None => Tenant::None,
+            Some(at) if at == index => Tenant::Key,
+            Some(at) => Tenant::Other(shown(&mut asks[at])),
+        };
+        if let Some(ask) = asks.get_mut(index) {
             self.limit = Some(Arc::clone(&ask.limit.name));
-            self.rl_key = ask.subject.display().into_owned();
-        }
-        if let Some(ask) = asks.iter().find(|ask| counts_tenants(&ask.limit)) {
-            self.tenant_id = ask.subject.display().into_owned();
+            self.rl_key = shown(ask);
         }
     }
 
@@ -148,11 +174,11 @@ impl Record {
     }
 
     /// The head of the answer is known.
-    pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
+    pub(crate) fn answered(&mut self, status: StatusCode, headers: &Fields) {
         self.status = status.as_u16();
-        self.grpc_status = headers.get("grpc-status").cloned();
-        self.is_stream = self.is_grpc
-            || headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
+        self.grpc_status = headers.keep(Known::GrpcStatus);
+        self.is_stream =
+            self.is_grpc || headers.get(Known::ContentType).is_some_and(|v| v.starts_with(b"text/event-stream"));
     }
 
     /// Bytes of the body that were sent in all.
@@ -183,7 +209,7 @@ impl Drop for Record {
                 took.as_secs_f64(),
             );
         }
-        if shared.live().access_log {
+        if self.client.worker.live().access_log {
             self.log(took);
         }
     }
@@ -201,17 +227,17 @@ impl Record {
 
     fn write(&self, line: &mut Vec<u8>, took: Duration) -> std::io::Result<()> {
         use std::io::Write;
-        let text = |value: &Option<HeaderValue>| {
-            value.as_ref().map(|v| String::from_utf8_lossy(clipped(v.as_bytes())).into_owned()).unwrap_or_default()
-        };
+        fn text(value: &Option<Bytes>) -> &[u8] {
+            value.as_deref().unwrap_or_default()
+        }
         write!(
             line,
             r#"{{"time":"{}","level":"info","msg":"access","method":"#,
             humantime::format_rfc3339_millis(SystemTime::now())
         )?;
-        json(line, self.method.as_str())?;
+        json(line, self.method.as_str().as_bytes())?;
         line.extend_from_slice(br#","path":"#);
-        json(line, &String::from_utf8_lossy(clipped(self.path.as_bytes())))?;
+        json(line, self.normalised.as_deref().unwrap_or(self.uri.path()).as_bytes())?;
         write!(
             line,
             r#","status":{},"duration_ms":{:.3},"bytes":{},"remote_addr":"{}""#,
@@ -220,27 +246,32 @@ impl Record {
             self.bytes,
             self.client.peer
         )?;
+        let tenant = match &self.tenant {
+            Tenant::None => "",
+            Tenant::Key => &self.rl_key,
+            Tenant::Other(id) => id,
+        };
         for (name, value) in [
-            ("request_id", text(&Some(self.request_id.clone())).as_str()),
-            ("user_agent", text(&self.user_agent).as_str()),
-            ("proto", proto(self.version)),
-            ("originalHost", text(&self.host).as_str()),
-            ("backend_url", self.backend_url.as_deref().unwrap_or_default()),
-            ("backend_protocol", self.backend_protocol),
-            ("rl_key", &self.rl_key),
-            ("tenant_id", &self.tenant_id),
-            ("policy_version", self.policy_version.as_deref().unwrap_or_default()),
-            ("route", self.route.as_deref().unwrap_or_default()),
-            ("limit", self.limit.as_deref().unwrap_or_default()),
-            ("decision", self.decision),
-            ("grpc_status", text(&self.grpc_status).as_str()),
+            ("request_id", self.request_id.as_bytes()),
+            ("user_agent", text(&self.user_agent)),
+            ("proto", proto(self.version).as_bytes()),
+            ("originalHost", text(&self.host)),
+            ("backend_url", self.backend_url.as_deref().unwrap_or_default().as_bytes()),
+            ("backend_protocol", self.backend_protocol.as_bytes()),
+            ("rl_key", self.rl_key.as_bytes()),
+            ("tenant_id", tenant.as_bytes()),
+            ("policy_version", self.policy_version.as_deref().unwrap_or_default().as_bytes()),
+            ("route", self.route.as_deref().unwrap_or_default().as_bytes()),
+            ("limit", self.limit.as_deref().unwrap_or_default().as_bytes()),
+            ("decision", self.decision.as_bytes()),
+            ("grpc_status", text(&self.grpc_status)),
         ] {
             write!(line, r#","{name}":"#)?;
             json(line, value)?;
         }
         if let Some(error) = &self.error {
             line.extend_from_slice(br#","error":"#);
-            json(line, error)?;
+            json(line, error.as_bytes())?;
         }
         line.extend_from_slice(b"}\n");
         Ok(())
@@ -251,8 +282,16 @@ thread_local! {
     static LINE: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
-fn json(line: &mut Vec<u8>, text: &str) -> std::io::Result<()> {
-    serde_json::to_writer(line, text).map_err(std::io::Error::from)
+/// A JSON string, clipped. What needs no escape, which is nearly everything, is copied.
+fn json(line: &mut Vec<u8>, text: &[u8]) -> std::io::Result<()> {
+    let text = clipped(text);
+    if text.iter().all(|b| (0x20..0x7f).contains(b) && *b != b'"' && *b != b'\\') {
+        line.push(b'"');
+        line.extend_from_slice(text);
+        line.push(b'"');
+        return Ok(());
+    }
+    serde_json::to_writer(line, &String::from_utf8_lossy(text)).map_err(std::io::Error::from)
 }
 
 fn clipped(text: &[u8]) -> &[u8] {

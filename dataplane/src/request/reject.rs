@@ -1,11 +1,15 @@
 //! The closed table of refusals: each one's status, gRPC code, error code, label and words.
 
-use std::time::Duration;
+use std::{io::Write, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::StatusCode;
 
-use crate::{body::BodyError, upstream::UpstreamError};
+use crate::{
+    body::BodyError,
+    fields::{Fields, Known},
+    upstream::UpstreamError,
+};
 
 /// nginx's number for "the client went away before there was an answer".
 pub(crate) const CLIENT_GONE: u16 = 499;
@@ -169,24 +173,22 @@ impl From<UpstreamError> for Reject {
 
 impl Row {
     /// Headers of the answer.
-    pub(crate) fn headers(&self, is_grpc: bool) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(12);
+    pub(crate) fn headers(&self, is_grpc: bool) -> Fields {
+        let mut headers = Fields::default();
         let kind = if is_grpc { "application/grpc" } else { "application/json" };
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.add(Known::ContentType, kind.as_bytes());
+        headers.add(Known::CacheControl, b"no-store");
         if is_grpc {
-            headers.insert("grpc-status", HeaderValue::from(u16::from(self.grpc)));
-            if let Ok(message) = HeaderValue::from_str(&percent_encoded(&self.message)) {
-                headers.insert("grpc-message", message);
-            }
+            headers.put_number(Known::GrpcStatus, self.grpc.into());
+            headers.add(Known::GrpcMessage, percent_encoded(&self.message).as_bytes());
         }
         if let Some(wait) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
-            if self.code == "rate_limited"
-                && let Ok(exact) =
-                    HeaderValue::from_str(&edgequota_policy::GoDuration::new(in_milliseconds(wait)).to_string())
-            {
-                headers.insert("x-retry-in", exact);
+            headers.put_number(Known::RetryAfter, whole_seconds(wait));
+            if self.code == "rate_limited" {
+                headers.write(Known::XRetryIn, |out| {
+                    // Writing to a Vec cannot fail.
+                    let _ = write!(out, "{}", edgequota_policy::GoDuration::new(in_milliseconds(wait)));
+                });
             }
         }
         headers
@@ -245,8 +247,8 @@ mod tests {
             Reject::RateLimited { limit: "default".into(), retry_after: Some(Duration::from_micros(1_000_001)) }.row();
         let headers = row.headers(false);
         assert_eq!(
-            (&headers["retry-after"], &headers["x-retry-in"]),
-            (&HeaderValue::from(2), &HeaderValue::from_static("1.001s"))
+            (headers.get(Known::RetryAfter), headers.get(Known::XRetryIn)),
+            (Some(&b"2"[..]), Some(&b"1.001s"[..]))
         );
         let body: serde_json::Value = serde_json::from_slice(&row.body("abc")).unwrap();
         assert_eq!(
@@ -260,8 +262,8 @@ mod tests {
     fn grpc_clients_are_told_in_their_own_way() {
         let headers = Reject::BadRequest { why: "100 % wrong\n".into() }.row().headers(true);
         assert_eq!(
-            (&headers["grpc-status"], &headers["grpc-message"]),
-            (&HeaderValue::from(3), &HeaderValue::from_static("100 %25 wrong%0A"))
+            (headers.get(Known::GrpcStatus), headers.get(Known::GrpcMessage)),
+            (Some(&b"3"[..]), Some(&b"100 %25 wrong%0A"[..]))
         );
     }
 }

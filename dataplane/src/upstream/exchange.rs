@@ -1,10 +1,10 @@
 //! One request to one backend: protocol, connection, at most one retry.
 
-use std::{rc::Rc, sync::Arc};
+use std::{borrow::Cow, rc::Rc, sync::Arc};
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use edgequota_policy::{Backend, backend::BackendProtocol};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
+use http::{Method, Request, StatusCode, Uri, Version};
 
 use super::{
     Pool, UpstreamError,
@@ -13,20 +13,22 @@ use super::{
 };
 use crate::{
     body::Body,
+    fields::{Fields, Known},
     h1::{send::Sender, write},
+    spare,
 };
 
 /// A request as it goes to the backend. Hop-by-hop headers are gone, forwarding headers are set.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct Outgoing<'a> {
     pub(crate) method: Method,
     /// Normalised path, without the backend's prefix.
-    pub(crate) path: String,
+    pub(crate) path: Cow<'a, str>,
     /// With its question mark; empty for none.
-    pub(crate) query: String,
+    pub(crate) query: &'a str,
     /// For `Host` or `:authority`.
-    pub(crate) host: Option<HeaderValue>,
-    pub(crate) headers: HeaderMap,
+    pub(crate) host: Option<Bytes>,
+    pub(crate) headers: Fields,
     pub(crate) body: Body,
     pub(crate) expect_continue: bool,
     /// The client speaks HTTP/2.
@@ -38,7 +40,7 @@ pub(crate) struct Outgoing {
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Fields,
     pub(crate) body: Body,
     /// `h1` or `h2`, for the access log.
     pub(crate) protocol: &'static str,
@@ -66,7 +68,7 @@ enum Speaks {
 }
 
 /// Sends and waits for the head of the answer.
-pub(crate) async fn exchange(pool: &Rc<Pool>, request: Outgoing) -> Result<Incoming, UpstreamError> {
+pub(crate) async fn exchange(pool: &Rc<Pool>, request: Outgoing<'_>) -> Result<Incoming, UpstreamError> {
     match speaks(pool, &request).await? {
         Speaks::H1 => over_h1(pool, request).await,
         Speaks::H2 => over_h2(pool, request).await,
@@ -86,7 +88,7 @@ pub(crate) async fn exchange(pool: &Rc<Pool>, request: Outgoing) -> Result<Incom
     }
 }
 
-async fn speaks(pool: &Rc<Pool>, request: &Outgoing) -> Result<Speaks, UpstreamError> {
+async fn speaks(pool: &Rc<Pool>, request: &Outgoing<'_>) -> Result<Speaks, UpstreamError> {
     match pool.backend.protocol {
         BackendProtocol::H1 => Ok(Speaks::H1),
         BackendProtocol::H2 | BackendProtocol::H3 => Ok(Speaks::H2),
@@ -96,15 +98,15 @@ async fn speaks(pool: &Rc<Pool>, request: &Outgoing) -> Result<Speaks, UpstreamE
     }
 }
 
-impl Outgoing {
+impl<'a> Outgoing<'a> {
     /// The same request once more; `None` when it must not be sent twice.
-    fn copy(&self) -> Option<Outgoing> {
+    fn copy(&self) -> Option<Outgoing<'a>> {
         (self.body.is_empty() && is_idempotent(&self.method)).then(|| Outgoing {
             method: self.method.clone(),
             path: self.path.clone(),
-            query: self.query.clone(),
+            query: self.query,
             host: self.host.clone(),
-            headers: self.headers.clone(),
+            headers: self.headers.copy(),
             body: Body::default(),
             expect_continue: false,
             from_h2: self.from_h2,
@@ -113,48 +115,48 @@ impl Outgoing {
     }
 }
 
-async fn over_h1(pool: &Rc<Pool>, request: Outgoing) -> Result<Incoming, UpstreamError> {
+async fn over_h1(pool: &Rc<Pool>, request: Outgoing<'_>) -> Result<Incoming, UpstreamError> {
     let Outgoing { method, path, query, host, mut headers, body, expect_continue, .. } = request;
     join_cookies(&mut headers);
     let backend = &pool.backend;
     let framing = upload_framing(&body);
-    let mut head = BytesMut::new();
+    let mut head = spare::text();
     let own_host;
     let host = match &host {
-        Some(host) => host.as_bytes(),
+        Some(host) => host,
         None => {
             own_host = authority(backend);
             own_host.as_bytes()
         }
     };
-    let line = write::RequestLine { method: &method, target: ["", &backend.path_prefix, &path, &query], host };
+    let line = write::RequestLine { method: &method, target: ["", &backend.path_prefix, &path, query], host };
     write::request_head(&mut head, &line, &headers, framing, expect_continue);
     drop(headers);
     let patience = Patience { answer: backend.timeout, proceed: backend.expect_continue_timeout };
-    let again = (body.is_empty() && is_idempotent(&method)).then(|| head.clone());
-    let first = attempt(pool, Sender::new(head, body, framing), expect_continue, &method, patience, false).await;
-    let answered = match (first, again) {
-        (Err(Failed { may_repeat: true, .. }), Some(head)) => {
-            attempt(pool, Sender::new(head, Body::default(), framing), false, &method, patience, true).await
-        }
-        (first, _) => first,
-    };
-    let (head, body) = answered.map_err(|failed| failed.error)?.into_parts(Rc::clone(pool));
+    let again = body.is_empty() && is_idempotent(&method);
+    let mut sender = Sender::new(head, body, framing);
+    // Without a time to wait the body goes at once.
+    if expect_continue && patience.proceed.is_some() {
+        sender.hold();
+    }
+    let mut answered = attempt(pool, &mut sender, &method, patience, false).await;
+    if again && matches!(answered, Err(Failed { may_repeat: true, .. })) {
+        sender.again();
+        answered = attempt(pool, &mut sender, &method, patience, true).await;
+    }
+    let (head, body) = answered.map_err(|failed| failed.error)?.into_parts(Rc::clone(pool), sender);
     Ok(Incoming { status: head.status, headers: head.headers, body: Body::answer_h1(body), protocol: "h1" })
 }
 
 async fn attempt(
     pool: &Rc<Pool>,
-    sender: Sender,
-    hold: bool,
+    sender: &mut Sender,
     method: &Method,
     patience: Patience,
     fresh: bool,
 ) -> Result<h1::Answered, Failed> {
     let conn = pool.take_h1(fresh).await?;
     let reused = conn.reused;
-    // Without a time to wait the body goes at once.
-    let sender = if hold && patience.proceed.is_some() { sender.hold() } else { sender };
     h1::exchange(conn, sender, method, patience).await.map_err(|failure| match failure {
         h1::Failure::Broke { why, silent } => {
             Failed { error: unavailable(&pool.backend, why), may_repeat: reused && silent }
@@ -166,25 +168,23 @@ async fn attempt(
 }
 
 /// HTTP/2 splits cookies for its compression; HTTP/1 allows one line only (RFC 9113 section 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut crumbs = headers.get_all(header::COOKIE).iter();
+fn join_cookies(headers: &mut Fields) {
+    let mut crumbs = headers.all(Known::Cookie);
     let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
-    let mut whole = first.as_bytes().to_vec();
+    let mut whole = first.to_vec();
     for crumb in std::iter::once(second).chain(crumbs) {
         whole.extend_from_slice(b"; ");
-        whole.extend_from_slice(crumb.as_bytes());
+        whole.extend_from_slice(crumb);
     }
-    if let Ok(whole) = HeaderValue::from_bytes(&whole) {
-        headers.insert(header::COOKIE, whole);
-    }
+    headers.put(Known::Cookie, &whole);
 }
 
-async fn over_h2(pool: &Rc<Pool>, request: Outgoing) -> Result<Incoming, UpstreamError> {
+async fn over_h2(pool: &Rc<Pool>, request: Outgoing<'_>) -> Result<Incoming, UpstreamError> {
     let backend = Arc::clone(&pool.backend);
     let Outgoing { method, path, query, host, headers, body, .. } = request;
-    let uri = h2_uri(&backend, &path, &query, host.as_ref())
+    let uri = h2_uri(&backend, &path, query, host.as_deref())
         .ok_or_else(|| unavailable(&backend, "the request target cannot be written".to_owned()))?;
-    let again = body.is_empty().then(|| (method.clone(), uri.clone(), headers.clone()));
+    let again = body.is_empty().then(|| (method.clone(), uri.clone(), headers.copy()));
     let first = attempt_h2(pool, build(method, uri, headers, body), false).await;
     let answer = match (first, again) {
         (Err(Failed { may_repeat: true, .. }), Some((method, uri, headers))) => {
@@ -193,7 +193,12 @@ async fn over_h2(pool: &Rc<Pool>, request: Outgoing) -> Result<Incoming, Upstrea
         (first, _) => first,
     };
     let (head, body) = answer.map_err(|failed| failed.error)?.into_parts();
-    Ok(Incoming { status: head.status, headers: head.headers, body: Body::answer_h2(body), protocol: "h2" })
+    Ok(Incoming {
+        status: head.status,
+        headers: Fields::from_map(&head.headers),
+        body: Body::answer_h2(body),
+        protocol: "h2",
+    })
 }
 
 async fn attempt_h2(
@@ -209,17 +214,17 @@ async fn attempt_h2(
     })
 }
 
-fn build(method: Method, uri: Uri, headers: HeaderMap, body: Body) -> Request<Body> {
+fn build(method: Method, uri: Uri, headers: Fields, body: Body) -> Request<Body> {
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_2;
-    *request.headers_mut() = headers;
+    *request.headers_mut() = headers.to_map();
     request
 }
 
-fn h2_uri(backend: &Backend, path: &str, query: &str, host: Option<&HeaderValue>) -> Option<Uri> {
-    let authority = match host.and_then(|h| h.to_str().ok()) {
+fn h2_uri(backend: &Backend, path: &str, query: &str, host: Option<&[u8]>) -> Option<Uri> {
+    let authority = match host.and_then(|h| std::str::from_utf8(h).ok()) {
         Some(host) => host.to_owned(),
         None => authority(backend),
     };

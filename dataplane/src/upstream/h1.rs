@@ -23,6 +23,7 @@ use crate::{
         send::{SendError, Sender, WaitsFor},
     },
     io::poll_fill,
+    spare,
     timer::Deadline,
 };
 
@@ -34,6 +35,8 @@ const MAX_INFORMATIONAL: usize = 16;
 pub(crate) struct H1Conn {
     io: TcpStream,
     buf: BytesMut,
+    /// For the answer of the moment: one timer a connection.
+    deadline: Deadline,
     pub(super) address: SocketAddr,
     pub(super) born: Instant,
     pub(super) idle_since: Instant,
@@ -45,7 +48,16 @@ pub(crate) struct H1Conn {
 impl H1Conn {
     pub(super) fn new(io: TcpStream, address: SocketAddr, permit: Permit) -> H1Conn {
         let now = Instant::now();
-        H1Conn { io, buf: BytesMut::new(), address, born: now, idle_since: now, reused: false, _permit: permit }
+        H1Conn {
+            io,
+            buf: BytesMut::new(),
+            deadline: Deadline::default(),
+            address,
+            born: now,
+            idle_since: now,
+            reused: false,
+            _permit: permit,
+        }
     }
 
     /// Whether an idle connection may be used: nothing to read, neither bytes nor an end.
@@ -83,31 +95,31 @@ pub(crate) enum Failure {
 pub(crate) struct Answered {
     pub(crate) head: ResponseHead,
     conn: H1Conn,
-    upload: Option<Sender>,
+    uploading: bool,
     reusable: bool,
 }
 
 /// Sends the request and reads the head of the answer, both at once: a backend may answer before it has read all.
 pub(crate) async fn exchange(
     mut conn: H1Conn,
-    mut upload: Sender,
+    upload: &mut Sender,
     method: &Method,
     patience: Patience,
 ) -> Result<Answered, Failure> {
+    conn.deadline.set_at(None);
     let mut state = Waiting {
         uploading: true,
         upload_failed: None,
         written: u64::MAX,
         informational: 0,
         scan: HeadScan::default(),
-        answer: Deadline::default(),
         proceed: Deadline::after(upload.is_held().then_some(patience.proceed).flatten()),
     };
-    let head = poll_fn(|cx| state.poll(cx, &mut conn, &mut upload, method, patience)).await?;
+    let head = poll_fn(|cx| state.poll(cx, &mut conn, upload, method, patience)).await?;
     // Both sides talk now: how long the client thinks about its next piece is between the two of them.
     upload.body_mut().answer_began();
     let reusable = head.keep_alive && state.upload_failed.is_none() && !upload.is_held();
-    Ok(Answered { head, conn, upload: state.uploading.then_some(upload), reusable })
+    Ok(Answered { head, conn, uploading: state.uploading, reusable })
 }
 
 /// Waiting for the head of an answer.
@@ -117,7 +129,6 @@ struct Waiting {
     written: u64,
     informational: usize,
     scan: HeadScan,
-    answer: Deadline,
     proceed: Deadline,
 }
 
@@ -137,7 +148,7 @@ impl Waiting {
             match self.poll_head(cx, conn, upload, method) {
                 Poll::Ready(result) => return Poll::Ready(result),
                 Poll::Pending if upload.is_held() && self.proceed.poll(cx).is_ready() => upload.release(),
-                Poll::Pending => return self.answer.poll(cx).map(|()| Err(Failure::TimedOut)),
+                Poll::Pending => return conn.deadline.poll(cx).map(|()| Err(Failure::TimedOut)),
             }
         }
     }
@@ -153,13 +164,13 @@ impl Waiting {
         match upload.poll(cx, &mut conn.io) {
             Poll::Ready(Ok(())) => {
                 self.uploading = false;
-                self.answer.set(patience.answer);
+                conn.deadline.set(patience.answer);
             }
             // It may have answered and closed without reading on: the answer, if any, is what counts.
             Poll::Ready(Err(SendError::Io(error))) => {
                 self.uploading = false;
                 self.upload_failed = Some(error.to_string());
-                self.answer.set(patience.answer);
+                conn.deadline.set(patience.answer);
             }
             Poll::Ready(Err(SendError::Body(error))) => return Err(Failure::Client(error)),
             Poll::Ready(Err(SendError::Length)) => {
@@ -170,11 +181,11 @@ impl Waiting {
             Poll::Pending => match upload.waits_for() {
                 WaitsFor::Body => {
                     self.written = u64::MAX;
-                    self.answer.set(None);
+                    conn.deadline.set(None);
                 }
                 WaitsFor::Socket if upload.written() != self.written => {
                     self.written = upload.written();
-                    self.answer.set(patience.answer);
+                    conn.deadline.set(patience.answer);
                 }
                 WaitsFor::Socket => {}
             },
@@ -230,10 +241,15 @@ impl Waiting {
 
 impl Answered {
     /// Splits into what the client's side needs.
-    pub(crate) fn into_parts(self, pool: Rc<Pool>) -> (ResponseHead, AnswerBody) {
+    pub(crate) fn into_parts(self, pool: Rc<Pool>, upload: Sender) -> (ResponseHead, AnswerBody) {
         let decoder = Decoder::new(self.head.framing);
-        let mut body =
-            AnswerBody { conn: Some(self.conn), decoder, upload: self.upload, reusable: self.reusable, pool };
+        let mut body = AnswerBody {
+            conn: Some(self.conn),
+            decoder,
+            upload: self.uploading.then(|| Box::new(upload)),
+            reusable: self.reusable,
+            pool,
+        };
         if body.decoder.is_done() && body.upload.is_none() {
             body.release();
         }
@@ -247,7 +263,7 @@ impl Answered {
 pub(crate) struct AnswerBody {
     conn: Option<H1Conn>,
     decoder: Decoder,
-    upload: Option<Sender>,
+    upload: Option<Box<Sender>>,
     reusable: bool,
     pool: Rc<Pool>,
 }
@@ -272,7 +288,7 @@ impl AnswerBody {
             && self.reusable
             && conn.buf.is_empty()
         {
-            conn.buf = BytesMut::new();
+            spare::keep_read_buffer(std::mem::take(&mut conn.buf));
             conn.reused = true;
             self.pool.give_back(conn);
         }

@@ -21,14 +21,16 @@ pub fn client_ip(request: &RequestView<'_>, trusted: &[IpNet], depth: i32) -> Ip
         return peer;
     }
     let headers = request.headers;
-    if headers.contains_key(&FORWARDED_FOR) {
+    if headers.line(&FORWARDED_FOR, 0).is_some() {
         return forwarded_for(request, trusted, depth).unwrap_or(peer);
     }
-    let mut lines = headers.get_all(&REAL_IP).iter();
-    match (lines.next(), lines.next()) {
-        (Some(line), None) => line.to_str().ok().and_then(address).unwrap_or(peer),
-        _ => peer,
-    }
+    headers.only_line(&REAL_IP).and_then(text).and_then(address).unwrap_or(peer)
+}
+
+/// Visible characters, spaces and tabs: what an address is written with.
+fn text(line: &[u8]) -> Option<&str> {
+    let plain = line.iter().all(|byte| *byte == b'\t' || (0x20..0x7f).contains(byte));
+    std::str::from_utf8(line).ok().filter(|_| plain)
 }
 
 fn is_trusted(trusted: &[IpNet], ip: IpAddr) -> bool {
@@ -37,16 +39,17 @@ fn is_trusted(trusted: &[IpNet], ip: IpAddr) -> bool {
 
 /// None when the entry that counts, or one that must be read on the way to it, is no address.
 fn forwarded_for(request: &RequestView<'_>, trusted: &[IpNet], depth: i32) -> Option<IpAddr> {
-    let lines = request.headers.get_all(&FORWARDED_FOR);
+    let line = |nth| request.headers.line(&FORWARDED_FOR, nth);
     if depth < 0 {
-        let first = lines.iter().next()?.to_str().ok()?;
+        let first = text(line(0)?)?;
         return address(first.split(',').next()?);
     }
     let mut left = usize::try_from(depth).ok()?;
     let mut last = None;
-    for line in lines.iter().rev() {
+    let lines = (0..).take_while(|nth| line(*nth).is_some()).count();
+    for nth in (0..lines).rev() {
         // A line that is no text hides how many entries it holds.
-        let text = line.to_str().ok()?;
+        let text = text(line(nth)?)?;
         for entry in text.rsplit(',') {
             if depth == 0 {
                 let ip = address(entry)?;

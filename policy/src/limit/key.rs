@@ -164,15 +164,14 @@ impl AddressRules {
 
 impl HeaderRules {
     fn subject(&self, request: &RequestView<'_>, address: &AddressRules) -> Result<Option<Subject>, KeyError> {
-        let mut lines = request.headers.get_all(&self.name).iter();
-        let first = lines.next();
-        if lines.next().is_some() {
+        let first = request.headers.line(&self.name, 0);
+        if first.is_some() && request.headers.line(&self.name, 1).is_some() {
             return Err(KeyError::Repeated { header: self.name.to_string() });
         }
         let value = match first {
-            Some(line) => std::str::from_utf8(line.as_bytes())
-                .map_err(|_| KeyError::NotText { header: self.name.to_string() })?
-                .trim(),
+            Some(line) => {
+                std::str::from_utf8(line).map_err(|_| KeyError::NotText { header: self.name.to_string() })?.trim()
+            }
             None => "",
         };
         if !value.is_empty() {

@@ -53,8 +53,8 @@ impl Choices {
             |routes: &[u32]| routes.iter().copied().find(|route| of(*route).is_some_and(|found| found.hold(request)));
         let among_rest = first(&self.rest);
         let by_value = self.by_value.as_ref().and_then(|index| {
-            let value = request.headers.get(&index.name)?;
-            first(index.routes.get(value.as_bytes())?)
+            let value = request.headers.line(&index.name, 0)?;
+            first(index.routes.get(value)?)
         });
         // Of equally many conditions at most one can hold, so the order of the two does not matter.
         let count = |route: &u32| of(*route).map_or(0, Conditions::count);

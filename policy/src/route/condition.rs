@@ -88,12 +88,9 @@ impl Conditions {
 impl HeaderCondition {
     fn holds(&self, request: &RequestView<'_>) -> bool {
         match &self.test {
-            HeaderTest::Present => request.headers.contains_key(&self.name),
-            HeaderTest::Absent => !request.headers.contains_key(&self.name),
-            HeaderTest::Exact(value) => {
-                let mut lines = request.headers.get_all(&self.name).iter();
-                lines.next().is_some_and(|line| line.as_bytes() == &**value) && lines.next().is_none()
-            }
+            HeaderTest::Present => request.headers.line(&self.name, 0).is_some(),
+            HeaderTest::Absent => request.headers.line(&self.name, 0).is_none(),
+            HeaderTest::Exact(value) => request.headers.only_line(&self.name) == Some(&**value),
         }
     }
 }
