@@ -123,7 +123,7 @@ fn a_cost_of_one_is_not_on_the_wire_and_any_other_is() {
                                         "limits": [{ "name": "a", "average": 5, "cost": cost }] }])
     };
     let with = |cost: Value| {
-        let spec = json!({ "rate_limit": { "average": 5, "burst": 5, "cost": cost }, "routes": routes(cost.clone()) });
+        let spec = json!({ "rate_limit": { "average": 5, "burst": 5, "cost": cost }, "routes": routes(cost) });
         String::from_utf8(read(spec).resolved().canonical()).unwrap()
     };
     assert!(!with(json!(1)).contains("cost"));
