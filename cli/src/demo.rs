@@ -103,15 +103,12 @@ async fn demo() -> anyhow::Result<()> {
     .await?;
     let (grpc, admin) = (control.grpc_addr, control.admin_addr);
     let mut planes = tokio::task::JoinSet::new();
-    planes.spawn(async move {
-        control.run(|_| {}).await;
-        Ok(())
-    });
+    planes.spawn(async move { control.run(|_| {}).await.map_err(anyhow::Error::from) });
     let mut proxies = Vec::new();
     for node in ["demo-1", "demo-2"] {
         let (bound, probes) = data_plane(node, grpc, &counters, &shutdown, directory.path())?;
         proxies.push((bound.proxy_addr, bound.admin_addr, probes));
-        planes.spawn(async move { bound.run(|_| {}).await });
+        planes.spawn(async move { bound.run(|_| {}).await.map_err(anyhow::Error::from) });
     }
     let ready = async {
         for (_, _, probes) in &proxies {

@@ -187,10 +187,10 @@ async fn control_plane(
     };
     let bound = ControlPlane::start(options).await?;
     let reloading = tokio::spawn(reloading);
-    bound.run(move |poke| drop(policy_now.set(poke))).await;
+    let ended = bound.run(move |poke| drop(policy_now.set(poke))).await;
     stop.cancel();
     let _ = reloading.await;
-    Ok(())
+    Ok(ended?)
 }
 
 /// Listens to signals; the closure takes the handle that SIGHUP pokes once there is one.

@@ -83,6 +83,9 @@ pub enum StartError {
         /// Why.
         error: std::io::Error,
     },
+    /// The task that publishes ended by itself, while running.
+    #[error("the task that publishes policies failed: {0}")]
+    Publishing(String),
 }
 
 /// Starts control planes.
@@ -142,7 +145,11 @@ fn target(settings: &Settings, config_path: PathBuf) -> Target {
 impl Bound {
     /// Serves until the shutdown has reached its end. `started` gets a handle that makes the files be read at once
     /// (SIGHUP), as soon as there is one.
-    pub async fn run(self, started: impl FnOnce(Poke)) {
+    ///
+    /// # Errors
+    /// Only [`StartError::Publishing`]: without that task no edit would count while everything looked well, so the process
+    /// leaves as on SIGTERM, and with an error.
+    pub async fn run(self, started: impl FnOnce(Poke)) -> Result<(), StartError> {
         let Bound { options, listener, admin, state, grpc_addr, admin_addr } = self;
         let settings = Arc::clone(&options.settings.borrow());
         let (leaving, ending, closing) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
@@ -198,11 +205,12 @@ impl Bound {
         let keeping = tokio::spawn(keeper.run(Watched { first, watch, poke }, newer_receiver));
         let shutdown = options.shutdown.clone();
         let keeping = tokio::spawn(async move {
-            // Without it no edit would count any more while everything looked well.
-            if let Err(error) = keeping.await {
+            let ended = keeping.await;
+            if let Err(error) = &ended {
                 tracing::error!(%error, "the task that publishes policies failed: the process ends");
                 shutdown.advance(Stage::Draining);
             }
+            ended
         });
         let stream = serve::Shared::new(
             publisher,
@@ -226,13 +234,18 @@ impl Bound {
         options.shutdown.reached(Stage::Draining).await;
         ending.cancel();
         trying.abort();
-        if tokio::time::timeout(LAST_WORDS, async { tokio::join!(serving, keeping) }).await.is_err() {
-            warn!("some streams did not end in time");
-        }
+        let kept = match tokio::time::timeout(LAST_WORDS, async { tokio::join!(serving, keeping) }).await {
+            Ok((_, kept)) => kept.and_then(|ended| ended),
+            Err(_) => {
+                warn!("some streams did not end in time");
+                Ok(())
+            }
+        };
         closing.cancel();
         // The admin port goes last; a slow scrape does not hold the process.
         let _ = tokio::time::timeout(LAST_WORDS, admin).await;
         info!("control plane stopped");
+        kept.map_err(|error| StartError::Publishing(error.to_string()))
     }
 }
 

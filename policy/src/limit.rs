@@ -131,14 +131,6 @@ pub struct Effective {
     /// Index into the spec's `overrides`, when one matched.
     pub override_index: Option<usize>,
 }
-impl Effective {
-    /// Where the numbers come from, last wins: `limit`, then `override[3]` when one matched.
-    pub fn sources(&self) -> Vec<String> {
-        let mut chain = vec!["limit".to_owned()];
-        chain.extend(self.override_index.map(|index| format!("override[{index}]")));
-        chain
-    }
-}
 
 /// A limit.
 #[derive(Debug)]

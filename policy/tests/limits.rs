@@ -110,13 +110,13 @@ fn overrides_give_single_subjects_other_numbers() {
     let limit = policy.default_limit().unwrap();
     let seen = |peer: &str| {
         let found = limit.effective(&subject(limit, peer, "/", &[]).unwrap().unwrap());
-        (found.numbers.average, found.numbers.burst, found.numbers.period_us, found.blocked, found.sources().join(" "))
+        (found.numbers.average, found.numbers.burst, found.numbers.period_us, found.blocked, found.override_index)
     };
-    assert_eq!(seen("10.0.0.1"), (1_000, 30, 1_000_000, false, "limit override[0]".into()));
-    assert_eq!(seen("2001:db8::ffff"), (1_000, 30, 1_000_000, false, "limit override[0]".into()));
-    assert_eq!(seen("10.0.0.2"), (10, 30, 1_000_000, true, "limit override[1]".into()));
-    assert_eq!(seen("10.0.0.3"), (10, 5, 60_000_000, false, "limit override[2]".into()));
-    assert_eq!(seen("10.0.0.4"), (10, 30, 1_000_000, false, "limit".into()));
+    assert_eq!(seen("10.0.0.1"), (1_000, 30, 1_000_000, false, Some(0)));
+    assert_eq!(seen("2001:db8::ffff"), (1_000, 30, 1_000_000, false, Some(0)));
+    assert_eq!(seen("10.0.0.2"), (10, 30, 1_000_000, true, Some(1)));
+    assert_eq!(seen("10.0.0.3"), (10, 5, 60_000_000, false, Some(2)));
+    assert_eq!(seen("10.0.0.4"), (10, 30, 1_000_000, false, None));
     assert_eq!(limit.overrides_len(), 4);
 }
 

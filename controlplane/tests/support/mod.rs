@@ -163,13 +163,17 @@ pub struct Running {
     pub counters: Counters,
     pub shutdown: Shutdown,
     pub poke: Poke,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), edgequota_controlplane::StartError>>,
 }
 
 impl Running {
     pub async fn stop(self) {
         self.shutdown.advance(Stage::Draining);
-        tokio::time::timeout(Duration::from_secs(10), self.task).await.expect("it stops").expect("it does not panic");
+        tokio::time::timeout(Duration::from_secs(10), self.task)
+            .await
+            .expect("it stops")
+            .expect("it does not panic")
+            .expect("it leaves in order");
     }
 
     /// Gone without a word.
