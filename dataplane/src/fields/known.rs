@@ -77,7 +77,7 @@ impl Known {
         for known in row {
             match known {
                 Known::Other => break,
-                known if known.text().as_bytes().eq_ignore_ascii_case(name) => return *known,
+                known if same(known.text().as_bytes(), name) => return *known,
                 _ => {}
             }
         }
@@ -91,6 +91,12 @@ impl Known {
             known => TEXTS[known as usize].1,
         }
     }
+}
+
+/// The last letters differ more often than the rest: most names are told apart by one look.
+fn same(known: &[u8], name: &[u8]) -> bool {
+    let last = |text: &[u8]| text.last().map(u8::to_ascii_lowercase);
+    last(known) == last(name) && known.eq_ignore_ascii_case(name)
 }
 
 /// A set of known names.
