@@ -95,7 +95,8 @@ fn admit(worker: &Rc<Worker>, socket: TcpStream, peer: SocketAddr, slot: Connect
 async fn serve(mut socket: TcpStream, client: Rc<Client>) {
     match sniff::sniff(&mut socket, &client).await {
         Some((sniff::Protocol::Http1, early)) => h1::server::serve(socket, early, client).await,
-        Some((sniff::Protocol::Http2, early)) => h2::serve(sniff::Rewound::new(early, socket), client).await,
+        // Boxed: the room that HTTP/2 needs is not every connection's.
+        Some((sniff::Protocol::Http2, early)) => Box::pin(h2::serve(sniff::Rewound::new(early, socket), client)).await,
         None => {}
     }
 }
