@@ -3,13 +3,16 @@
 use std::time::{Duration, Instant};
 
 use edgequota_counters::{Ask, Refusal, Verdict, store::Purpose};
-use edgequota_policy::limit::{FailurePolicy, Subject};
+use edgequota_policy::{
+    GoDuration,
+    limit::{FailurePolicy, Subject},
+};
 
 use crate::support::{
     asks::{Rule, ask, limit},
     server::RedisServer,
     worker::Worker,
-    world::{World, by_store},
+    world::{World, by_store, settings},
 };
 
 fn strict(burst: u64, average: u64, period: &'static str) -> Rule {
@@ -150,7 +153,11 @@ async fn one_full_limit_refuses_for_all_without_touching_the_others() {
 #[tokio::test]
 async fn many_subjects_that_are_refused_are_remembered_up_to_a_bound() {
     let server = RedisServer::start();
-    let world = World::with(&server).await;
+    let mut set = settings(&server);
+    // All of them at once take a loaded machine its time.
+    set.deadline = GoDuration::new(Duration::from_secs(30));
+    let world = World::new(set).await;
+    assert!(world.counters.ping().await);
     let one = ask(strict(1, 1, "1h"), "acme");
     let of = |n: u32| [Ask { subject: Subject { raw: format!("s{n}"), secret: false }, ..one.clone() }];
     let many: Vec<_> = (0..20_000).map(of).collect();
