@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use edgequota_counters::store::{Counter, Plan, Purpose};
+use edgequota_counters::store::{Counter, Credit, Plan, Purpose};
 use edgequota_policy::Numbers;
 use proptest::{
     collection::vec,
@@ -20,12 +20,37 @@ const SECOND: u64 = 1_000_000;
 struct Step {
     /// Microseconds since the step before; may be negative.
     wait_us: i64,
-    spend: bool,
+    /// Sent together.
+    plans: Vec<Asked>,
+    /// Somebody spoils or writes the first counter before.
+    foreign: Foreign,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Foreign {
+    Nobody,
+    Spoils,
+    SpoilsLease,
+    OriginalWrites(u64),
+}
+
+#[derive(Clone, Debug)]
+struct Asked {
+    purpose: Purpose,
     n: u64,
     /// Which of the counters, in order.
     of: Vec<usize>,
     /// Which of the two sets of numbers: an edit, and an edit back.
     edited: bool,
+    lease: Option<u64>,
+    credit: Option<Back>,
+}
+
+/// Something given back, relative to the time of the call.
+#[derive(Clone, Copy, Debug)]
+enum Back {
+    Settle { epochs_ago: u64, spent: u64, unspent: u64 },
+    Refund { tokens: u64, us_ago: i64 },
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +79,36 @@ fn counter_strategy() -> impl Strategy<Value = Counter> {
     )
 }
 
+fn purpose_strategy() -> impl Strategy<Value = Purpose> {
+    prop_oneof![
+        14 => Just(Purpose::Spend),
+        3 => Just(Purpose::Look),
+        1 => Just(Purpose::Reset),
+        1 => (0..600u64).prop_map(Purpose::Set),
+        1 => prop_oneof![-600..600i64, Just(i64::MAX), Just(i64::MIN)].prop_map(Purpose::Add),
+    ]
+}
+
+fn back_strategy() -> impl Strategy<Value = Back> {
+    prop_oneof![
+        3 => (0..4u64, 0..40u64, 0..40u64)
+            .prop_map(|(epochs_ago, spent, unspent)| Back::Settle { epochs_ago, spent, unspent }),
+        2 => (prop_oneof![0..60u64, Just(u64::MAX)], prop_oneof![-2_000_000..20_000_000i64, 0..3000i64])
+            .prop_map(|(tokens, us_ago)| Back::Refund { tokens, us_ago }),
+    ]
+}
+
+fn asked_strategy(counters: usize) -> impl Strategy<Value = Asked> {
+    let of = Just((0..counters).collect::<Vec<_>>())
+        .prop_shuffle()
+        .prop_flat_map(|order| (1..=order.len()).prop_map(move |many| order[..many].to_vec()));
+    let n = prop_oneof![4 => Just(1u64), 1 => 1..6u64, 1 => Just(0u64)];
+    let lease = prop::option::weighted(0.4, prop_oneof![1..60u64, Just(u64::MAX)]);
+    let credit = prop::option::weighted(0.3, back_strategy());
+    (purpose_strategy(), n, of, prop::bool::weighted(0.1), lease, credit)
+        .prop_map(|(purpose, n, of, edited, lease, credit)| Asked { purpose, n, of, edited, lease, credit })
+}
+
 fn step_strategy(counters: usize) -> impl Strategy<Value = Step> {
     let wait_us = prop_oneof![
         4 => Just(0i64),
@@ -63,11 +118,17 @@ fn step_strategy(counters: usize) -> impl Strategy<Value = Step> {
         2 => -1_100_000..0i64,
         1 => -100_000_000..0i64,
     ];
-    let of = Just((0..counters).collect::<Vec<_>>())
-        .prop_shuffle()
-        .prop_flat_map(|order| (1..=order.len()).prop_map(move |many| order[..many].to_vec()));
-    (wait_us, prop::bool::weighted(0.85), prop_oneof![4 => Just(1u64), 1 => 1..6u64], of, prop::bool::weighted(0.1))
-        .prop_map(|(wait_us, spend, n, of, edited)| Step { wait_us, spend, n, of, edited })
+    let foreign = prop_oneof![
+        30 => Just(Foreign::Nobody),
+        1 => Just(Foreign::Spoils),
+        1 => Just(Foreign::SpoilsLease),
+        1 => (0..50u64).prop_map(Foreign::OriginalWrites),
+    ];
+    let plans = prop_oneof![
+        2 => vec(asked_strategy(counters), 1..2),
+        1 => vec(asked_strategy(counters), 1..5),
+    ];
+    (wait_us, plans, foreign).prop_map(|(wait_us, plans, foreign)| Step { wait_us, plans, foreign })
 }
 
 fn history_strategy() -> impl Strategy<Value = History> {
@@ -77,16 +138,92 @@ fn history_strategy() -> impl Strategy<Value = History> {
     })
 }
 
-fn plan_of(step: &Step, history: &History, run: u64) -> Plan {
-    let mut plan = Plan::new(if step.spend { Purpose::Spend } else { Purpose::Look }, String::new());
-    plan.n = step.n;
-    for &i in &step.of {
+fn key_of(run: u64, i: usize) -> String {
+    format!("rl:model:{run}:{i}")
+}
+
+fn plan_of(asked: &Asked, history: &History, run: u64, now: u64, leases: bool) -> Plan {
+    let mut plan = Plan::new(asked.purpose, String::new());
+    plan.n = asked.n;
+    for (entry, &i) in asked.of.iter().enumerate() {
         let (usual, edited) = &history.counters[i];
-        plan.push(*if step.edited { edited } else { usual }, |key| key.push_str(&format!("rl:model:{run}:{i}")));
+        plan.push(*if asked.edited { edited } else { usual }, |key| key.push_str(&key_of(run, i)));
+        // Not of every counter, and one amount for several.
+        if let Some(tokens) = asked.lease
+            && leases
+            && entry % 3 != 2
+        {
+            plan.lease(entry, tokens);
+        }
+    }
+    let credit = asked.credit.and_then(|back| match back {
+        Back::Settle { epochs_ago, spent, unspent } => {
+            leases.then(|| Credit::Settle { epoch: (now / SECOND).saturating_sub(epochs_ago), spent, unspent })
+        }
+        Back::Refund { tokens, us_ago } => {
+            Some(Credit::Refund { tokens, taken_us: now.saturating_add_signed(-us_ago) })
+        }
+    });
+    if let Some(credit) = credit {
+        plan.give_back(asked.of.len() - 1, credit);
     }
     plan
 }
 
+/// What is done to the first counter from outside, in the script's server and in the model.
+fn meddle(foreign: Foreign, run: u64, now: u64, scripted: &Scripted, pure: &mut Pure) {
+    let key = key_of(run, 0);
+    match foreign {
+        Foreign::Nobody => {}
+        Foreign::Spoils => {
+            scripted.server.run(&["SET", &key, "spoiled"]);
+            pure.spoil(&key);
+        }
+        Foreign::SpoilsLease => {
+            let fields = ["last", &now.to_string(), "tokens", "1", "e", "7", "a", "x", "b", "0"].map(str::to_owned);
+            scripted.server.run(&["DEL", &key]);
+            let words: Vec<&str> =
+                ["HSET", key.as_str()].into_iter().chain(fields.iter().map(String::as_str)).collect();
+            scripted.server.run(&words);
+            pure.spoil(&key);
+        }
+        Foreign::OriginalWrites(tokens) => {
+            if scripted.server.run(&["TYPE", &key]) != redis::Value::SimpleString("string".to_owned())
+                && !pure.is_spoiled(&key)
+            {
+                scripted.server.run(&["HSET", &key, "last", &now.to_string(), "tokens", &format!("{tokens}.5")]);
+                pure.original_writes(&key, now, tokens);
+            }
+        }
+    }
+}
+
+/// The script against the model, leases and all that others may write included.
+#[test]
+fn the_script_answers_like_the_specification() {
+    let scripted = RefCell::new(Scripted::new());
+    let run = RefCell::new(0u64);
+    let mut runner = TestRunner::new(Config { cases: 256, failure_persistence: None, ..Config::default() });
+    let result = runner.run(&history_strategy(), |history| {
+        *run.borrow_mut() += 1;
+        let run = *run.borrow();
+        let mut pure = Pure::default();
+        let mut now = START;
+        for step in &history.steps {
+            now = (now + step.wait_us).max(1);
+            meddle(step.foreign, run, now as u64, &scripted.borrow(), &mut pure);
+            let plans: Vec<Plan> =
+                step.plans.iter().map(|asked| plan_of(asked, &history, run, now as u64, true)).collect();
+            let wanted = pure.batch(&plans, now as u64);
+            let got = scripted.borrow_mut().batch(&plans, now as u64);
+            prop_assert_eq!(&got, &wanted, "at {}, {:?}", now, step);
+        }
+        Ok(())
+    });
+    result.unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// All three, without leases (the embedded store has none) and garbage.
 #[test]
 fn all_stores_answer_alike() {
     let scripted = RefCell::new(Scripted::new());
@@ -99,10 +236,11 @@ fn all_stores_answer_alike() {
         let mut now = START;
         for step in &history.steps {
             now = (now + step.wait_us).max(1);
-            let plan = plan_of(step, &history, run);
-            let wanted = pure.call(&plan, now as u64);
-            prop_assert_eq!(&embedded.call(&plan, now as u64), &wanted, "embedded, {:?}", step);
-            prop_assert_eq!(&scripted.borrow_mut().call(&plan, now as u64), &wanted, "script, {:?}", step);
+            let plans: Vec<Plan> =
+                step.plans.iter().map(|asked| plan_of(asked, &history, run, now as u64, false)).collect();
+            let wanted = pure.batch(&plans, now as u64);
+            prop_assert_eq!(&embedded.batch(&plans, now as u64), &wanted, "embedded, {:?}", step);
+            prop_assert_eq!(&scripted.borrow_mut().batch(&plans, now as u64), &wanted, "script, {:?}", step);
         }
         Ok(())
     });

@@ -32,61 +32,88 @@ local EXACT, SECOND = 9007199254740992, 1000000
 local find, unpack = string.find, struct.unpack
 -- A remainder is cheaper than a call of math.floor, and exact: all numbers are whole and below 2^53.
 local epoch = (now - now % SECOND) / SECOND
+-- The server prints a number slower than this does, so it pays for several counters.
+local now_text = KEYS[2] and string.format('%.0f', now) or now
 
--- A text that a counter may hold as a number; hexadecimal, nan, inf, signs and 2^53 are garbage.
-local function number(text)
-  if not text or not find(text, '^[%d.eE+-]+$') then return nil end
-  local v = tonumber(text)
-  if v and v >= 0 and v < EXACT then return v end
-  return nil
-end
-
--- Adds to the level what time brought until `to`, up to the cap.
-local function advance(level, last, to, cap, g, tick)
-  if to <= last then return level, last end
-  local ticks = to - last
-  ticks = (ticks - ticks % tick) / tick
-  -- The product may be beyond 2^53 and rounded: it is above the difference all the same.
-  if ticks * g >= cap - level then return cap, to end
-  return level + ticks * g, last + ticks * tick
-end
-
--- Lets the epochs of leases pass, one boundary after the other: crediting across a boundary in one go would give the
--- room of what expires there for the time before.
-local function roll(c, level, last, a, b)
-  local e, s, g, tick = c.e, c.s, c.g, c.tick
-  while e < epoch and a + b > 0 do
-    local cap = math.max(0, c.burst - a - b) * s
-    local boundary = (e + 1) * SECOND
-    level, last = advance(math.min(level, cap), last, boundary, cap, g, tick)
-    -- A begun tick that would have filled the bucket is not carried over to where there is more room.
-    if b > 0 and last < boundary and level + g > cap then last = boundary end
-    e, a, b = e + 1, 0, a
+-- What few calls need, made when the first does: making functions costs, too.
+local function rarely()
+  -- A text that a counter may hold as a number; hexadecimal, nan, inf, signs and 2^53 are garbage.
+  local function number(text)
+    if not text or not find(text, '^[%d.eE+-]+$') then return nil end
+    local v = tonumber(text)
+    if v and v >= 0 and v < EXACT then return v end
+    return nil
   end
-  c.e = math.max(e, epoch)
-  return level, last, a, b
-end
 
--- What is given back: amounts of leases, and tokens that nobody used.
-local function give_back(c, level, last, a, b, blob, at)
-  local s = c.s
-  for _ = 1, c.credits do
-    local kind, p, q, r
-    kind, p, q, r, at = unpack('<dddd', blob, at)
-    if kind == 0 then
-      local slot = p == c.e and a or p == c.e - 1 and b or 0
-      local x = math.min(slot, q + r)
-      if p == c.e then a = a - x elseif p == c.e - 1 then b = b - x end
-      level = level + math.min(r, math.max(0, x - q)) * s
-    else
-      -- What refilled since they were taken is not given twice; `last` ahead of now was refilled up to there.
-      local ticks = math.ceil(math.max(0, math.max(now, last) - q) / c.tick)
-      if q <= now + SECOND and ticks * c.g < p * s then level = level + p * s - ticks * c.g end
+  -- Level (grains; nothing when it is garbage), last, whether `tokens` is whole: of a counter that looks otherwise than
+  -- this script leaves it.
+  local function read(v, s)
+    local last, tokens = number(v[1]), number(v[2])
+    if not last or not tokens then return nil end
+    last = last - last % 1
+    if tokens % 1 ~= 0 then return (tokens - tokens % 1) * s, last, false end
+    if not v[3] or number(v[4]) ~= s then return tokens * s, last, true end
+    local frac = number(v[3])
+    if not frac or frac % 1 ~= 0 or frac >= s then return nil end
+    return tokens * s + frac, last, true
+  end
+
+  -- e, a and b; nothing when any is garbage.
+  local function read_leases(v)
+    local e, a, b = number(v[5]), number(v[6]), number(v[7])
+    if e and a and b and e % 1 == 0 and a % 1 == 0 and b % 1 == 0 then return e, a, b end
+    return nil
+  end
+
+  -- Adds to the level what time brought until `to`, up to the cap.
+  local function advance(level, last, to, cap, g, tick)
+    if to <= last then return level, last end
+    local ticks = to - last
+    ticks = (ticks - ticks % tick) / tick
+    if ticks * g >= cap - level then return cap, to end
+    return level + ticks * g, last + ticks * tick
+  end
+
+  -- Lets the epochs of leases pass, one boundary after the other: crediting across a boundary in one go would give the
+  -- room of what expires there for the time before.
+  local function roll(c, level, last, e, a, b)
+    local s, g, tick = c.s, c.g, c.tick
+    while e < epoch and a + b > 0 do
+      local cap = math.max(0, c.burst - a - b) * s
+      local boundary = (e + 1) * SECOND
+      level, last = advance(math.min(level, cap), last, boundary, cap, g, tick)
+      -- A begun tick that would have filled the bucket is not carried over to where there is more room.
+      if b > 0 and last < boundary and level + g > cap then last = boundary end
+      e, a, b = e + 1, 0, a
     end
-    level = math.min(level, math.max(0, c.burst - a - b) * s)
+    if e < epoch or a + b == 0 then e = epoch end
+    return level, last, e, a, b
   end
-  return level, a, b, at
+
+  -- What is given back: amounts of leases, and tokens that nobody used.
+  local function give_back(c, level, last, e, a, b, blob, at)
+    local s = c.s
+    for _ = 1, c.credits do
+      local kind, p, q, r
+      kind, p, q, r, at = unpack('<dddd', blob, at)
+      if kind == 0 then
+        local slot = p == e and a or p == e - 1 and b or 0
+        local x = math.min(slot, q + r)
+        if p == e then a = a - x elseif p == e - 1 then b = b - x end
+        level = level + math.min(r, math.max(0, x - q)) * s
+      else
+        -- What refilled since they were taken is not given twice; `last` ahead of now was refilled up to there.
+        local ticks = math.ceil(math.max(0, math.max(now, last) - q) / c.tick)
+        if q <= now + SECOND and ticks * c.g < p * s then level = level + p * s - ticks * c.g end
+      end
+      level = math.min(level, math.max(0, c.burst - a - b) * s)
+    end
+    return level, a, b, at
+  end
+
+  return { read = read, read_leases = read_leases, roll = roll, give_back = give_back }
 end
+local rare
 
 local blob, at, key = ARGV[1], 1, 0
 local reply, r = { now }, 1
@@ -105,65 +132,71 @@ while at <= #blob do
     cost, burst, s, g, tick, enforce, c.need, c.ttl, c.lease, c.credits, at = unpack('<dddddddddd', blob, at)
     c.cost, c.burst, c.s, c.g, c.tick = cost, burst, s, g, tick
     local name = KEYS[key + j]
-    local ttl_left, replace, stepped, whole, leased = -1, false, false, true, false
-    local level, last, a, b = nil, now, 0, 0
-    c.e = epoch
+    local ttl_left, same_s, replace, stepped, whole, leased = -1, false, false, false, true, false
+    local level, last, e, a, b = nil, now, epoch, 0, 0
 
     local v = redis.pcall('HMGET', name, 'last', 'tokens', 'frac', 's', 'e', 'a', 'b')
-    if v.err and not find(v.err, 'WRONGTYPE', 1, true) then
-      redis.call('HMGET', name, 'last', 'tokens', 'frac', 's') -- raises, with this line in the message
-    end
-    if not v.err and not (v[1] or v[2] or v[3] or v[4] or v[5] or v[6] or v[7]) and redis.call('EXISTS', name) == 0 then
-      level = burst * s
+    local v1, v2, v3 = v[1], v[2], v[3]
+    local absent = false
+    if v1 and v2 and v3 and v2 ~= '' and v3 ~= '' and #v1 == 16 and find(v1 .. v2 .. v3, '^%d+$') and tonumber(v[4]) == s then
+      -- As this script leaves it.
+      local tokens, frac = tonumber(v2), tonumber(v3)
+      last, same_s = tonumber(v1), true
+      if last < EXACT and tokens < EXACT and frac < s then level = tokens * s + frac end
+    elseif v1 == nil then
+      if not find(v.err, 'WRONGTYPE', 1, true) then
+        redis.call('HMGET', name, 'last', 'tokens', 'frac', 's') -- raises, with this line in the message
+      end
+    elseif v1 or v2 or v3 or v[4] or v[5] or v[6] or v[7] or redis.call('EXISTS', name) == 1 then
+      rare = rare or rarely()
+      level, last, whole = rare.read(v, s)
     else
-      if not v.err then
-        local tokens = number(v[2])
-        last = number(v[1])
-        if last and tokens then
-          last = last - last % 1
-          whole = tokens % 1 == 0
-          if not whole or not v[3] or number(v[4]) ~= s then
-            level = (tokens - tokens % 1) * s
-          else
-            local frac = number(v[3])
-            if frac and frac % 1 == 0 and frac < s then level = tokens * s + frac end
-          end
-          if v[5] or v[6] or v[7] then
-            c.e, a, b = number(v[5]), number(v[6]), number(v[7])
-            leased = true
-            if not (c.e and a and b and c.e % 1 == 0 and a % 1 == 0 and b % 1 == 0) then level = nil end
-          end
-        end
-      end
-      if level then
-        if purpose ~= 1 then ttl_left = redis.call('PTTL', name) end
-      else
-        level, last, a, b, c.e, replace, corrupt = 0, now, 0, 0, epoch, true, corrupt + 1
-      end
+      level, last, absent = burst * s, now, true
+    end
+    if v[5] or v[6] or v[7] then
+      rare = rare or rarely()
+      e, a, b = rare.read_leases(v)
+      leased = true
+      if not e then level = nil end
+    end
+    if not level then
+      level, last, e, a, b, replace, corrupt = 0, now, epoch, 0, 0, true, corrupt + 1
+    elseif purpose ~= 1 and not absent then
+      ttl_left = redis.call('PTTL', name)
     end
 
     -- The clock went back by more than is waited for: no credit, and what was leased in the old time is dropped.
-    if last > now + SECOND or a + b > 0 and c.e * SECOND > now + SECOND then
-      last, a, b, c.e, stepped, steps = now, 0, 0, epoch, true, steps + 1
+    if last > now + SECOND or a + b > 0 and e * SECOND > now + SECOND then
+      last, a, b, stepped, steps = now, 0, 0, true, steps + 1
     end
     if a + b > 0 then
-      level, last, a, b = roll(c, level, last, a, b)
+      level, last, e, a, b = rare.roll(c, level, last, e, a, b)
     else
-      c.e = epoch
+      e = epoch
     end
     local cap = burst - a - b
     cap = cap > 0 and cap * s or 0
     if level > cap then level = cap end
-    level, last = advance(level, last, now, cap, g, tick)
-    -- Within a tick of full: when anything is taken now, the begun tick must not be credited on top.
-    c.near = last < now and level + g > cap
+    local ticks = now - last
+    if ticks > 0 then
+      if tick > 1 then ticks = (ticks - ticks % tick) / tick end
+      -- The product may be beyond 2^53 and rounded: it is above the difference all the same.
+      if ticks * g >= cap - level then
+        level, last = cap, now
+      else
+        level, last = level + ticks * g, last + ticks * tick
+      end
+    end
+    -- Within a tick of full: when anything is taken or given now, the begun tick must not be credited on top.
+    local near = last < now and level + g > cap
 
     local write = purpose ~= 1 and (replace or stepped)
     if c.credits > 0 then
       if purpose == 1 then
         at = at + 32 * c.credits
       else
-        level, a, b, at = give_back(c, level, last, a, b, blob, at)
+        rare = rare or rarely()
+        level, a, b, at = rare.give_back(c, level, last, e, a, b, blob, at)
         write = true
       end
     end
@@ -175,14 +208,16 @@ while at <= #blob do
       write = true
     end
 
+    if write and last < now and level + g > math.max(0, burst - a - b) * s then near = true end
+
     local tokens = (level - level % s) / s
     local room = (tokens - tokens % cost) / cost
     if room > n then room = n end
     if enforce == 1 and room < granted then granted = room end
     if c.lease > 0 then leases = true end
     if not whole then c.lease = 0 end
-    c.name, c.last, c.tokens, c.frac, c.room, c.a, c.b = name, last, tokens, level - tokens * s, room, a, b
-    c.ttl_left, c.replace, c.leased, c.write = ttl_left, replace, leased, write
+    c.name, c.last, c.tokens, c.frac, c.room, c.e, c.a, c.b = name, last, tokens, level - tokens * s, room, e, a, b
+    c.ttl_left, c.same_s, c.replace, c.has_leases, c.near, c.write = ttl_left, same_s, replace, leased, near, write
   end
 
   reply[r + 1], reply[r + 2], reply[r + 3] = granted, corrupt, steps
@@ -200,7 +235,7 @@ while at <= #blob do
         local out = c.a + c.b
         leased = math.max(0, math.min(c.lease, tokens, math.floor(c.burst / 2) - out, c.burst - c.cost - out))
         if leased > 0 then
-          tokens, c.a, c.leased, write = tokens - leased, c.a + leased, true, true
+          tokens, c.a, c.has_leases, write = tokens - leased, c.a + leased, true, true
         end
       end
     end
@@ -209,11 +244,14 @@ while at <= #blob do
       local name = c.name
       if c.near then last = now end
       if c.replace then redis.call('DEL', name) end
-      if c.leased then
-        redis.call('HSET', name, 'last', last, 'tokens', tokens, 'frac', c.frac, 's', c.s, 'e', c.e, 'a', c.a, 'b', c.b)
+      -- A number costs the server more to print than a text; `s` is there already, most often.
+      local at_last = last == now and now_text or last
+      if c.same_s then
+        redis.call('HSET', name, 'last', at_last, 'tokens', tokens, 'frac', c.frac)
       else
-        redis.call('HSET', name, 'last', last, 'tokens', tokens, 'frac', c.frac, 's', c.s)
+        redis.call('HSET', name, 'last', at_last, 'tokens', tokens, 'frac', c.frac, 's', c.s)
       end
+      if c.has_leases then redis.call('HSET', name, 'e', c.e, 'a', c.a, 'b', c.b) end
       if c.ttl_left < c.need then redis.call('PEXPIRE', name, c.ttl) end
     end
     reply[r + 1], reply[r + 2], reply[r + 3], reply[r + 4] = c.room, tokens, c.frac, last

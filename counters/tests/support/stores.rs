@@ -1,7 +1,6 @@
 //! The three ways to count, behind one face, each with a clock that the test sets.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,60 +9,31 @@ use std::{
 };
 
 use edgequota_counters::{
-    bucket::{Bucket, ClockMove},
     clock::Clock,
     store::{
-        Counter, CounterReply, Plan, Purpose, Replies,
+        Counter, Plan, Purpose, Replies,
         embedded::{Embedded, Evict},
         script,
     },
 };
 use edgequota_policy::Numbers;
 
+pub use super::machine::Pure;
 use super::server::RedisServer;
 
 /// Answers plans at times that the test names.
 pub trait Counts {
     fn call(&mut self, plan: &Plan, now_us: u64) -> Replies;
-}
 
-/// The arithmetic alone, with a map around it.
-#[derive(Default)]
-pub struct Pure {
-    buckets: HashMap<String, Bucket>,
-}
+    /// Several plans that are sent together.
+    fn batch(&mut self, plans: &[Plan], now_us: u64) -> Vec<Replies> {
+        plans.iter().map(|plan| self.call(plan, now_us)).collect()
+    }
 
-impl Counts for Pure {
-    fn call(&mut self, plan: &Plan, now_us: u64) -> Replies {
-        let mut replies = Replies { granted: plan.n, now_us, ..Replies::default() };
-        let mut states = Vec::new();
-        for (key, counter) in plan.iter() {
-            let full = Bucket::full(&counter.numbers, now_us);
-            let mut bucket = self.buckets.get(key).copied().unwrap_or(full);
-            let stepped = bucket.advance(&counter.numbers, now_us) == ClockMove::Stepped;
-            replies.clock_steps += u64::from(stepped);
-            if counter.enforce {
-                replies.granted = replies.granted.min(bucket.room(counter.cost, plan.n));
-            }
-            states.push((bucket, stepped));
-        }
-        for ((key, counter), (mut bucket, stepped)) in plan.iter().zip(states) {
-            let room = bucket.room(counter.cost, plan.n);
-            if plan.purpose == Purpose::Spend {
-                bucket.take(counter.cost, room.min(replies.granted));
-                if room.min(replies.granted) > 0 || stepped {
-                    self.buckets.insert(key.to_owned(), bucket);
-                }
-            }
-            replies.counters.push(CounterReply {
-                room,
-                tokens: bucket.tokens,
-                retry_us: bucket.retry_after_us(&counter.numbers, counter.cost, now_us),
-                reset_us: bucket.reset_after_us(&counter.numbers, now_us),
-                ..CounterReply::default()
-            });
-        }
-        replies
+    /// The model, where there is one, to look inside.
+    #[allow(dead_code, reason = "for the exploration of the state machine")]
+    fn model(&self) -> Option<&Pure> {
+        None
     }
 }
 
@@ -93,31 +63,37 @@ impl Counts for InProcess {
 pub struct Scripted {
     pub server: RedisServer,
     connection: redis::Connection,
-    source: String,
+    hash: String,
 }
 
 impl Scripted {
     pub fn new() -> Scripted {
         let server = RedisServer::start();
-        let connection = server.client();
+        let mut connection = server.client();
         let lines: Vec<&str> = script::SOURCE
             .lines()
             .map(|line| if line.starts_with(script::CLOCK_LINE) { "local now = tonumber(ARGV[#ARGV])" } else { line })
             .collect();
         let source = lines.join("\n");
         assert!(!source.contains("'TIME'"), "the clock is read on that one line only");
-        Scripted { server, connection, source }
+        let load = redis::cmd("SCRIPT").arg("LOAD").arg(source).query(&mut connection);
+        let hash = load.expect("the script compiles");
+        Scripted { server, connection, hash }
     }
 }
 
 impl Counts for Scripted {
     fn call(&mut self, plan: &Plan, now_us: u64) -> Replies {
-        let mut command = redis::cmd("EVAL");
-        command.arg(&self.source);
-        script::arguments(std::slice::from_ref(plan), true, &mut command);
+        self.batch(std::slice::from_ref(plan), now_us).remove(0)
+    }
+
+    fn batch(&mut self, plans: &[Plan], now_us: u64) -> Vec<Replies> {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.hash);
+        script::arguments(plans, true, &mut command);
         command.arg(now_us);
         let value: redis::Value = command.query(&mut self.connection).expect("the script runs");
-        script::parse(&value, std::slice::from_ref(plan)).expect("the script answers what it should").remove(0)
+        script::parse(&value, plans).expect("the script answers what it should").into_vec()
     }
 }
 

@@ -16,7 +16,13 @@ pub(super) fn answer(plan: &Plan, buckets: &mut [Bucket], changed: &mut [bool], 
     let mut granted = plan.n;
     let mut rooms = SmallVec::<[u64; 4]>::new();
     for (i, ((_, counter), bucket)) in plan.iter().zip(buckets.iter_mut()).enumerate() {
-        changed[i] |= give_back(plan, i, counter, bucket, now_us) | administer(plan.purpose, counter, bucket, now_us);
+        if is_given(plan, i) {
+            bucket.end_tick(&counter.numbers, now_us);
+            give_back(plan, i, counter, bucket, now_us);
+            administer(plan.purpose, counter, bucket);
+            bucket.end_tick(&counter.numbers, now_us);
+            changed[i] = true;
+        }
         let room = bucket.room(counter.cost, plan.n);
         if counter.enforce {
             granted = granted.min(room);
@@ -36,31 +42,28 @@ pub(super) fn answer(plan: &Plan, buckets: &mut [Bucket], changed: &mut [bool], 
     replies
 }
 
-fn give_back(plan: &Plan, i: usize, counter: &Counter, bucket: &mut Bucket, now_us: u64) -> bool {
-    if plan.purpose == Purpose::Look {
-        return false;
+/// Does the plan change entry `i`'s counter before anything is taken?
+fn is_given(plan: &Plan, i: usize) -> bool {
+    match plan.purpose {
+        Purpose::Look => false,
+        Purpose::Spend => plan.credits().iter().any(|(at, credit)| *at == i && matches!(credit, Credit::Refund { .. })),
+        Purpose::Reset | Purpose::Set(_) | Purpose::Add(_) => true,
     }
-    let mut given = false;
-    for (_, credit) in plan.credits().iter().filter(|(entry, _)| *entry == i) {
-        if let Credit::Refund { tokens, taken_us } = *credit {
-            bucket.end_tick(&counter.numbers, now_us);
-            bucket.refund(&counter.numbers, tokens, taken_us, now_us);
-            given = true;
-        }
-    }
-    given
 }
 
-fn administer(purpose: Purpose, counter: &Counter, bucket: &mut Bucket, now_us: u64) -> bool {
-    if matches!(purpose, Purpose::Spend | Purpose::Look) {
-        return false;
+fn give_back(plan: &Plan, i: usize, counter: &Counter, bucket: &mut Bucket, now_us: u64) {
+    for (_, credit) in plan.credits().iter().filter(|(entry, _)| *entry == i) {
+        if let Credit::Refund { tokens, taken_us } = *credit {
+            bucket.refund(&counter.numbers, tokens, taken_us, now_us);
+        }
     }
-    let numbers = &counter.numbers;
-    bucket.end_tick(numbers, now_us);
+}
+
+fn administer(purpose: Purpose, counter: &Counter, bucket: &mut Bucket) {
     match purpose {
-        Purpose::Set(tokens) => bucket.set(numbers, tokens),
-        Purpose::Add(tokens) => bucket.add(numbers, tokens),
-        _ => bucket.set(numbers, numbers.burst),
+        Purpose::Spend | Purpose::Look => {}
+        Purpose::Reset => bucket.set(&counter.numbers, counter.numbers.burst),
+        Purpose::Set(tokens) => bucket.set(&counter.numbers, tokens),
+        Purpose::Add(tokens) => bucket.add(&counter.numbers, tokens),
     }
-    true
 }
