@@ -160,10 +160,17 @@ async fn the_policy_its_history_and_the_data_planes_can_be_read() {
     fleet.in_step(Duration::from_secs(10)).await;
     let shown = fleet.control().admin_json("/v1/policy").await.to_string();
     assert!(shown.contains("\"burst\":11"), "{shown}");
-    let history = fleet.control().admin_json("/v1/policy/history").await.to_string();
-    assert!(history.contains(&first) && history.contains("\\\"burst\\\": 11"), "{history}");
-    let listed = fleet.listed().await.to_string();
-    assert!(listed.contains("dp-0") && listed.contains(&fleet.version().await), "{listed}");
+    // Both are told after the policy is out: the difference is written on the side, an acknowledgement comes back.
+    eventually("the history has both versions", Duration::from_secs(10), || async {
+        let history = fleet.control().admin_json("/v1/policy/history").await.to_string();
+        (history.contains(&first) && history.contains("\\\"burst\\\": 11")).then_some(())
+    })
+    .await;
+    eventually("the data plane is listed with the new version", Duration::from_secs(10), || async {
+        let listed = fleet.listed().await.to_string();
+        (listed.contains("dp-0") && listed.contains(&fleet.version().await)).then_some(())
+    })
+    .await;
     let openapi = fleet.control().admin_json("/openapi.json").await;
     for path in ["/v1/limits/effective", "/v1/policy", "/v1/policy/history", "/v1/dataplanes", "/v1/policy/validate"] {
         assert!(openapi["paths"].get(path).is_some(), "{path} is not in the OpenAPI page");
