@@ -5,6 +5,9 @@
 mod behaviour;
 mod decide;
 mod embedded;
+mod explore;
+mod leases;
+mod long;
 mod model;
 mod permissions;
 mod redis_keys;

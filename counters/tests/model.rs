@@ -182,7 +182,8 @@ fn meddle(foreign: Foreign, run: u64, now: u64, scripted: &Scripted, pure: &mut 
         Foreign::SpoilsLease => {
             let fields = ["last", &now.to_string(), "tokens", "1", "e", "7", "a", "x", "b", "0"].map(str::to_owned);
             scripted.server.run(&["DEL", &key]);
-            let words: Vec<&str> = ["HSET", key.as_str()].into_iter().chain(fields.iter().map(String::as_str)).collect();
+            let words: Vec<&str> =
+                ["HSET", key.as_str()].into_iter().chain(fields.iter().map(String::as_str)).collect();
             scripted.server.run(&words);
             pure.spoil(&key);
         }

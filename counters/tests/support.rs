@@ -1,6 +1,7 @@
 //! Helpers: real servers, limits, stores that the one suite runs over.
 
 pub mod asks;
+pub mod machine;
 pub mod server;
 pub mod stores;
 pub mod world;

@@ -70,7 +70,7 @@ local function rarely()
     if to <= last then return level, last end
     local ticks = to - last
     ticks = (ticks - ticks % tick) / tick
-      if ticks * g >= cap - level then return cap, to end
+    if ticks * g >= cap - level then return cap, to end
     return level + ticks * g, last + ticks * tick
   end
 
@@ -163,7 +163,8 @@ while at <= #blob do
       if not e then level = nil end
     end
     if not level then
-      level, last, e, a, b, replace, corrupt = 0, now, epoch, 0, 0, true, corrupt + 1
+      level, last, e, a, b, corrupt = 0, now, epoch, 0, 0, corrupt + 1
+      replace, same_s, leased = true, false, false
     elseif purpose ~= 1 and not absent then
       ttl_left = redis.call('PTTL', name)
     end
