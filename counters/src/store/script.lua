@@ -160,7 +160,8 @@ while at <= #blob do
       if not e then level = nil end
     end
     if not level then
-      level, last, e, a, b, replace, corrupt = 0, now, epoch, 0, 0, true, corrupt + 1
+      level, last, e, a, b, corrupt = 0, now, epoch, 0, 0, corrupt + 1
+      replace, same_s, leased = true, false, false
     elseif purpose ~= 1 and not absent then
       ttl_left = redis.call('PTTL', name)
     end

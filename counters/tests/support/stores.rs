@@ -31,7 +31,6 @@ pub trait Counts {
     }
 
     /// The model, where there is one, to look inside.
-    #[allow(dead_code, reason = "for the exploration of the state machine")]
     fn model(&self) -> Option<&Pure> {
         None
     }

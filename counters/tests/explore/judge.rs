@@ -1,0 +1,54 @@
+//! Was more allowed than promised? For every pair of moments, in whole numbers.
+
+use edgequota_policy::Numbers;
+
+/// A use of a counter: a call (refused ones too: their numbers are in force) or a spend of leased tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Use {
+    /// Microseconds of the store's clock, without its jumps.
+    pub at: u64,
+    /// Tokens of requests that were allowed by it.
+    pub allowed: u64,
+    /// What the caller believed the limit to be.
+    pub numbers: Numbers,
+}
+
+/// What is outside the promise, or only as good as the clocks.
+#[derive(Clone, Debug, Default)]
+pub struct Allowance {
+    /// When the store's clock jumped: each adds a burst to the intervals that its leases reach.
+    pub jumps: Vec<u64>,
+    /// By how much two readings of the store's clock may lie wrongly to each other, microseconds.
+    pub jitter: u64,
+}
+
+/// How long a lease that a jump made unknown can be spent after it.
+const AFTER_A_JUMP: u64 = 1_200_000;
+
+/// Uses in order of time, all of one period.
+pub fn judge(uses: &[Use], allowance: &Allowance) -> Result<(), String> {
+    for (i, first) in uses.iter().enumerate().filter(|(_, first)| first.allowed > 0) {
+        let (mut allowed, mut burst, mut average) = (0u128, 0u64, 0u64);
+        for last in &uses[i..] {
+            burst = burst.max(last.numbers.burst);
+            average = average.max(last.numbers.average);
+            allowed += u128::from(last.allowed);
+            if last.allowed == 0 {
+                continue;
+            }
+            let counts = |jump: &&u64| **jump + AFTER_A_JUMP >= first.at && **jump <= last.at;
+            let bursts = 1 + allowance.jumps.iter().filter(counts).count() as u128;
+            let elapsed = u128::from(last.at - first.at + allowance.jitter);
+            let period = u128::from(last.numbers.period_us);
+            if allowed * period > u128::from(burst) * bursts * period + u128::from(average) * elapsed {
+                return Err(format!(
+                    "{allowed} tokens within {} us, of a burst of {burst} and {average} in {period} us (from {}, {bursts} \
+                     bursts)",
+                    last.at - first.at,
+                    first.at
+                ));
+            }
+        }
+    }
+    Ok(())
+}
