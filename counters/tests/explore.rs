@@ -67,7 +67,7 @@ fn what_is_wrong_is_noticed() {
     for mutant in
         [Mutant::CreditsExpired, Mutant::LazyRefill, Mutant::CreditsSpent, Mutant::FullRefund, Mutant::KeepsBegunTick]
     {
-        let (histories, breach) = explore(mutant, |_| Clocks::Drifting, seed, Duration::from_secs(30));
+        let (histories, breach) = explore(mutant, |_| Clocks::Drifting, seed, Duration::from_secs(90));
         assert!(breach.is_some(), "{mutant:?} passed {histories} histories");
         println!("{mutant:?} is noticed after {histories} histories");
     }

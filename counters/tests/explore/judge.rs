@@ -25,20 +25,27 @@ pub struct Allowance {
 /// How long a lease that a jump made unknown can be spent after it.
 const AFTER_A_JUMP: u64 = 1_200_000;
 
-/// Uses in order of time, all of one period.
+/// A tick that has begun before an edit is credited whole by the rate after it: nothing for ticks of a microsecond, of which
+/// none is ever begun.
+fn tick_of(first: &Use) -> u64 {
+    if first.numbers.tick_us > 1 { first.numbers.tick_us } else { 0 }
+}
+
+/// Uses in order of time, all of one period and tick.
 pub fn judge(uses: &[Use], allowance: &Allowance) -> Result<(), String> {
     for (i, first) in uses.iter().enumerate().filter(|(_, first)| first.allowed > 0) {
-        let (mut allowed, mut burst, mut average) = (0u128, 0u64, 0u64);
+        let (mut allowed, mut burst, mut average, mut edited) = (0u128, 0u64, 0u64, false);
         for last in &uses[i..] {
             burst = burst.max(last.numbers.burst);
             average = average.max(last.numbers.average);
             allowed += u128::from(last.allowed);
+            edited |= last.numbers != first.numbers;
             if last.allowed == 0 {
                 continue;
             }
             let counts = |jump: &&u64| **jump + AFTER_A_JUMP >= first.at && **jump <= last.at;
             let bursts = 1 + allowance.jumps.iter().filter(counts).count() as u128;
-            let elapsed = u128::from(last.at - first.at + allowance.jitter);
+            let elapsed = u128::from(last.at - first.at + allowance.jitter + if edited { tick_of(first) } else { 0 });
             let period = u128::from(last.numbers.period_us);
             if allowed * period > u128::from(burst) * bursts * period + u128::from(average) * elapsed {
                 return Err(format!(
