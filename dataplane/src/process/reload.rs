@@ -60,8 +60,14 @@ impl Reload {
         let mut content = first;
         let mut at_start = true;
         loop {
-            match read(&name, content, &environment, at_start).await {
-                Ok(Loaded { settings, warnings, .. }) => {
+            // Without a file, what the process was started with is all there is.
+            let read = match at_start && content.files.is_empty() {
+                true => None,
+                false => Some(read(&name, content, &environment, at_start).await),
+            };
+            match read {
+                None => self.success.set(1.0),
+                Some(Ok(Loaded { settings, warnings, .. })) => {
                     // At start they were logged already.
                     if !at_start {
                         warn_each(&warnings);
@@ -69,7 +75,7 @@ impl Reload {
                     self.success.set(1.0);
                     self.apply(settings);
                 }
-                Err(problems) => {
+                Some(Err(problems)) => {
                     self.success.set(0.0);
                     for problem in problems.0.iter().take(SHOWN) {
                         tracing::error!(place = %problem.place, path = problem.path, problem = problem.message, "settings refused; what was in force stays");
