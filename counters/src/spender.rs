@@ -345,8 +345,9 @@ impl Core {
         let Store::Redis(primary, _) = &self.shared.store else { return };
         self.closing.set(true);
         let end = Instant::now() + primary.deadline();
-        self.look_after_leases(&mut self.state.borrow_mut(), Instant::now(), true);
         loop {
+            // Again with each answer: a call that was under way may have brought another grant.
+            self.look_after_leases(&mut self.state.borrow_mut(), Instant::now(), true);
             let arrived = self.arrived.notified();
             let done = self.calls.get() == 0 && self.state.borrow().outbox.is_empty();
             if done || tokio::time::timeout_at(end, arrived).await.is_err() {

@@ -117,6 +117,28 @@ async fn a_worker_that_closes_gives_back_what_it_did_not_spend() {
 }
 
 #[tokio::test]
+async fn a_grant_that_arrives_while_its_worker_closes_is_given_back_too() {
+    let server = RedisServer::start();
+    let world = World::with(&server).await;
+    let asks = [ask(slow(100_000), "acme")];
+    let many = |n: usize| futures_util::future::join_all((0..n).map(|_| world.worker.verdict(&asks)));
+    assert!(many(100).await.iter().all(by_store));
+    // More than it holds: the call that asks for more is under way while the worker closes.
+    server.freeze();
+    let close = async {
+        pause(50).await;
+        tokio::join!(world.worker.close(), async {
+            pause(50).await;
+            server.thaw();
+        })
+    };
+    let (verdicts, _) = tokio::join!(many(2_000), close);
+    assert!(verdicts.iter().all(by_store));
+    assert_eq!(out(&server), 0);
+    assert_eq!(left(&world, &asks[0]).await, 100_000 - 2_100);
+}
+
+#[tokio::test]
 async fn what_falls_idle_comes_back_by_itself() {
     let server = RedisServer::start();
     let world = World::with(&server).await;
