@@ -179,6 +179,8 @@ impl Bound {
         let leaving = tokio::spawn(leave(options.shutdown.clone(), options.probes.clone()));
 
         let workers = app::worker_count(&options.settings);
+        // Until the control plane tells the fleet's, leases are shared among our own.
+        options.fleet.set_workers(workers as u64);
         let source = std::mem::replace(&mut options.source, PolicySource::OwnFile);
         // Before anything that may take its time: probes are answered from the first moment.
         let router = admin::router(shared(&options, proxy.stats(), &slot, &in_force));
