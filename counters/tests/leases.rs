@@ -111,7 +111,8 @@ async fn a_worker_that_closes_gives_back_what_it_did_not_spend() {
     // From then on every decision is the store's.
     let calls = server.script_calls();
     for _ in 0..20 {
-        assert!(by_store(&world.verdict(&asks).await));
+        let verdict = world.verdict(&asks).await;
+        assert!(by_store(&verdict), "{verdict:?}, {:?}", server.hash(KEY));
     }
     assert_eq!(server.script_calls() - calls, 20);
 }

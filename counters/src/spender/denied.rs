@@ -60,9 +60,11 @@ impl Denied {
         })
     }
 
-    /// Remembers an answer to a call that was sent at `sent`. One that leaves enough for another request is none.
+    /// Remembers an answer to a call that was sent at `sent`. One that leaves enough for another request is no refusal, and
+    /// ends one: something came back.
     pub(crate) fn learn(&mut self, key: &str, counter: &Counter, reply: &CounterReply, sent: Instant, now: Instant) {
         if reply.retry_us == 0 {
+            self.forget(key);
             return;
         }
         let after = |us| sent.checked_add(Duration::from_micros(us)).unwrap_or(sent + LONGEST);
@@ -91,7 +93,7 @@ impl Denied {
         }
     }
 
-    /// The counter was changed from outside.
+    /// There may be more than was known.
     pub(crate) fn forget(&mut self, key: &str) {
         self.entries.remove(key);
     }

@@ -46,6 +46,14 @@ fn an_answer_that_leaves_a_token_or_comes_too_late_is_no_refusal() {
 }
 
 #[test]
+fn an_answer_that_finds_a_token_ends_the_refusal_before() {
+    let (mut denied, sent, c) = (Denied::new(10), Instant::now(), counter(10, 1, 1));
+    denied.learn("k", &c, &refuses_for(100), sent, sent);
+    denied.learn("k", &c, &refuses_for(0), sent + ms(10), sent + ms(20));
+    assert!(denied.refusal("k", &c, sent + ms(30)).is_none(), "this worker gave a lease back, say");
+}
+
+#[test]
 fn only_an_edit_of_this_limit_or_its_cost_makes_it_void() {
     let (mut denied, sent) = (Denied::new(10), Instant::now());
     denied.learn("k", &counter(10, 5, 2), &refuses_for(100), sent, sent);
