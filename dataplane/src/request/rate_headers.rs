@@ -19,8 +19,12 @@ pub(crate) struct RateHeaders {
 }
 
 impl RateHeaders {
-    /// `None` when no limit has numbers to show.
+    /// `None` when no limit has numbers to show. When some have, the policy names the others too: which limits there are does
+    /// not depend on who was asked this time (a remembered refusal asks nobody).
     pub(crate) fn of(decision: &Decision) -> Option<RateHeaders> {
+        if decision.limits.iter().all(|state| state.remaining.is_none()) {
+            return None;
+        }
         let refusing = match &decision.verdict {
             Verdict::Refused(Refusal::Limited { limit, .. } | Refusal::Blocked { limit }) => Some(*limit),
             _ => None,
@@ -28,12 +32,16 @@ impl RateHeaders {
         let mut headers = RateHeaders { legacy: None, policy: spare::text(), state: spare::text() };
         let mut least: Option<(bool, u64, u64)> = None;
         for (index, state) in decision.limits.iter().enumerate() {
-            if state.limit.mode == Mode::Shadow {
+            if state.limit.mode == Mode::Shadow || state.effective.blocked {
                 continue;
+            }
+            let style = state.limit.headers;
+            let ietf = matches!(style, HeaderStyle::Both | HeaderStyle::Ietf);
+            if ietf {
+                headers.name_policy(state);
             }
             let Some(remaining) = state.remaining else { continue };
             let reset = round_up(state.reset_after.unwrap_or_default());
-            let style = state.limit.headers;
             if matches!(style, HeaderStyle::Both | HeaderStyle::Legacy) {
                 // The one that refuses first, then the one with the fewest tokens, then the one that takes longest.
                 let rank = (refusing != Some(index), remaining, u64::MAX - reset);
@@ -42,20 +50,24 @@ impl RateHeaders {
                     headers.legacy = Some((state.effective.numbers.burst, remaining, reset));
                 }
             }
-            if matches!(style, HeaderStyle::Both | HeaderStyle::Ietf) {
-                headers.name(state, remaining, reset);
+            if ietf {
+                headers.name_state(state, remaining, reset);
             }
         }
         (headers.legacy.is_some() || !headers.state.is_empty()).then_some(headers)
     }
 
-    /// Items of structured fields (RFC 9651): names are of a set that needs no escape.
-    fn name(&mut self, state: &LimitState, remaining: u64, reset: u64) {
-        let comma = if self.state.is_empty() { "" } else { ", " };
+    /// An item of a structured field (RFC 9651): names are of a set that needs no escape.
+    fn name_policy(&mut self, state: &LimitState) {
         let numbers = &state.effective.numbers;
         let window = round_up(numbers.time_to_full()).max(1);
+        let comma = comma(&self.policy);
         // Writing to a Vec cannot fail.
         let _ = write!(self.policy, "{comma}\"{}\";q={};w={window}", state.limit.name, numbers.burst);
+    }
+
+    fn name_state(&mut self, state: &LimitState, remaining: u64, reset: u64) {
+        let comma = comma(&self.state);
         let _ = write!(self.state, "{comma}\"{}\";r={remaining};t={reset}", state.limit.name);
     }
 
@@ -79,6 +91,10 @@ impl Drop for RateHeaders {
         spare::keep_text(std::mem::take(&mut self.policy));
         spare::keep_text(std::mem::take(&mut self.state));
     }
+}
+
+fn comma(items: &[u8]) -> &'static str {
+    if items.is_empty() { "" } else { ", " }
 }
 
 fn round_up(time: Duration) -> u64 {
