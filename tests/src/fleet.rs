@@ -99,6 +99,18 @@ impl Fleet {
         self.dir.path().join(format!("state-{n}"))
     }
 
+    /// Waits until data plane `n` has kept the version that the control plane serves: it does so after it enforces it.
+    pub async fn kept(&self, n: usize) {
+        let version = self.version().await;
+        let (_, hash) = version.split_once('-').expect("generation and hash");
+        let file = self.state_dir(n).join("policy.json");
+        eventually("the policy is kept", Duration::from_secs(10), || async {
+            let text = std::fs::read(&file).ok()?;
+            String::from_utf8_lossy(&text).contains(hash).then_some(())
+        })
+        .await;
+    }
+
     /// How data plane `n` is started; `own` is more text of its config file.
     pub fn builder(&self, n: usize, own: &str) -> Builder {
         let state = self.state_dir(n);

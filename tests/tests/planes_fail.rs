@@ -74,6 +74,7 @@ async fn a_data_plane_starts_from_its_state_dir() {
     let (origin, redis) = (Origin::start().await, Redis::start().await);
     let mut fleet = Fleet::start(1, &redis.yaml(&[]), &policy(&origin, 7)).await;
     let version = fleet.version().await;
+    fleet.kept(0).await;
     fleet.kill_control();
     fleet.planes.clear();
     // Its own file has another policy: the state directory comes first.
@@ -139,6 +140,7 @@ async fn a_torn_state_file_is_survived() {
     let mut fleet = Fleet::start(1, &redis.yaml(&[]), &policy(&origin, 7)).await;
     fleet.edit(&policy(&origin, 8));
     enforces(&fleet.planes[0], 8, Duration::from_secs(10)).await;
+    fleet.kept(0).await;
     fleet.kill_control();
     fleet.planes[0].kill();
     fleet.planes.clear();
