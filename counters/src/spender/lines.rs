@@ -54,7 +54,6 @@ pub(crate) struct Lines {
     lines: Slab<Line>,
     by_plan: HashTable<LineId>,
     hasher: DefaultHashBuilder,
-    waiting: u64,
 }
 
 impl Lines {
@@ -85,15 +84,9 @@ impl Lines {
         });
         let line = &mut self.lines[id];
         line.waiting.push_back(waiter);
-        self.waiting += 1;
         let goes = !line.queued && line.may_call(now, patience);
         line.queued |= goes;
         (id, goes)
-    }
-
-    /// Requests that stand in any line.
-    pub(crate) fn waiting(&self) -> u64 {
-        self.waiting
     }
 
     pub(crate) fn get_mut(&mut self, id: LineId) -> Option<&mut Line> {
@@ -108,9 +101,7 @@ impl Lines {
 
     /// Takes the first out of the line.
     pub(crate) fn next(&mut self, id: LineId) -> Option<WaiterId> {
-        let next = self.lines.get_mut(id)?.waiting.pop_front()?;
-        self.waiting -= 1;
-        Some(next)
+        self.lines.get_mut(id)?.waiting.pop_front()
     }
 
     /// Takes everybody out of the line to go with a call.
@@ -118,7 +109,6 @@ impl Lines {
         let Some(line) = self.lines.get_mut(id) else { return VecDeque::new() };
         line.queued = false;
         line.last_sent = now;
-        self.waiting -= line.waiting.len() as u64;
         std::mem::take(&mut line.waiting)
     }
 

@@ -8,8 +8,13 @@ use std::sync::{
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 
+use crate::store::redis::{budget::Permit, endpoint::Endpoint};
+
 /// A connection. Answers come in the order of the calls, so the newest answered call tells how many are not.
 pub(super) struct Connection {
+    endpoint: Endpoint,
+    /// It goes back when this is dropped.
+    _permit: Permit,
     handle: MultiplexedConnection,
     fate: Arc<Fate>,
     sent: AtomicU64,
@@ -21,13 +26,13 @@ pub(super) struct Connection {
 
 /// Whether the connection is still good; known to the reader of the socket too.
 #[derive(Debug, Default)]
-pub(super) struct Fate {
+pub(in super::super) struct Fate {
     condemned: AtomicBool,
     told: Notify,
 }
 
 impl Fate {
-    pub(super) fn condemn(&self) {
+    pub(in super::super) fn condemn(&self) {
         self.condemned.store(true, Ordering::Release);
         self.told.notify_one();
     }
@@ -56,8 +61,15 @@ impl Drop for Waiting<'_> {
 }
 
 impl Connection {
-    pub(super) fn new(handle: MultiplexedConnection, fate: Arc<Fate>) -> Connection {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        permit: Permit,
+        handle: MultiplexedConnection,
+        fate: Arc<Fate>,
+    ) -> Connection {
         Connection {
+            endpoint,
+            _permit: permit,
             handle,
             fate,
             sent: AtomicU64::new(0),
@@ -70,6 +82,11 @@ impl Connection {
 
     pub(super) fn handle(&self) -> MultiplexedConnection {
         self.handle.clone()
+    }
+
+    /// Where it leads to.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     pub(super) fn is_live(&self) -> bool {

@@ -1,0 +1,106 @@
+//! Where the one primary is, in all topologies but a cluster.
+
+mod replication;
+mod sentinel;
+
+use std::time::Duration;
+
+use edgequota_config::settings::{Redis, RedisMode};
+use redis::Cmd;
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    LONG,
+    common::Common,
+    connect,
+    dial::dial,
+    endpoint::Endpoint,
+    primary::Primary,
+    role::Role,
+    target::{Target, publish},
+};
+
+/// A place is believed for so long; then it is looked at again.
+pub(super) const BELIEVED: Duration = Duration::from_secs(30);
+/// However many doubts there are, nobody looks more often.
+pub(super) const LOOKED: Duration = Duration::from_millis(250);
+
+/// Follows the primary, whatever the settings say, for as long as it is polled.
+pub(super) async fn locate(common: &Common, primary: &Primary, target: &watch::Sender<Target>, doubts: &Notify) {
+    let mut changes = common.settings.clone();
+    loop {
+        let settings = changes.borrow_and_update().clone();
+        let scout = Scout { common, primary, settings: &settings };
+        tokio::select! {
+            () = follow(&scout, target, doubts) => return,
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return follow(&scout, target, doubts).await;
+                }
+            }
+        }
+    }
+}
+
+/// Never ready.
+async fn follow(scout: &Scout<'_>, target: &watch::Sender<Target>, doubts: &Notify) {
+    match scout.settings.mode {
+        RedisMode::Replication => replication::follow(scout, target, doubts).await,
+        RedisMode::Sentinel => sentinel::follow(scout, target, doubts).await,
+        RedisMode::Single | RedisMode::Cluster | RedisMode::Embedded => {
+            let endpoint = scout.settings.endpoints.first().and_then(|text| Endpoint::parse(text));
+            if endpoint.is_none() {
+                tracing::error!("redis.endpoints: the first one is not host:port");
+            }
+            publish(target, endpoint.map_or(Target::Nowhere, Target::at));
+        }
+    }
+    std::future::pending().await
+}
+
+/// Asks servers what they are.
+struct Scout<'a> {
+    common: &'a Common,
+    primary: &'a Primary,
+    settings: &'a Redis,
+}
+
+impl Scout<'_> {
+    /// `None`: no answer, or none that says.
+    async fn role(&self, endpoint: &Endpoint) -> Option<Role> {
+        let end = Instant::now() + self.patience();
+        let mut role = Cmd::new();
+        role.arg("ROLE");
+        if let Some(answer) = self.primary.ask_at(endpoint, &role, end).await {
+            return Role::of(&answer);
+        }
+        // Within the budget: a server to which there are as many connections as there may be is known already.
+        let _permit = self.common.budget.one_now(endpoint)?;
+        let ask = async {
+            let password = connect::password(self.settings).await.map_err(|error| error.to_string())?;
+            let login = connect::login(self.settings, &password);
+            let mut dialled = dial(endpoint, &login, |_| {}).await.map_err(|error| error.to_string())?;
+            dialled.handle.send_packed_command(&role).await.map_err(|error| error.to_string())
+        };
+        match timeout_at(end, ask).await {
+            Ok(Ok(answer)) => Role::of(&answer),
+            Ok(Err(error)) => {
+                tracing::debug!(%endpoint, error, "a server does not tell its role");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        self.settings.dial_timeout.non_zero().unwrap_or(LONG).min(LONG)
+    }
+}
+
+/// About so long, so that a fleet does not ask in step.
+pub(super) fn again_in(time: Duration) -> Duration {
+    time.mul_f64(0.75 + fastrand::f64() / 4.0)
+}
