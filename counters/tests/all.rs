@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod behaviour;
+mod cluster;
 mod coalesce;
 mod decide;
 mod denied;
@@ -14,6 +15,8 @@ mod model;
 mod permissions;
 mod redis_keys;
 mod replace;
+mod replication;
+mod sentinel;
 mod store_leases;
 mod support;
 mod tls;

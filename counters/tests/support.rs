@@ -4,6 +4,8 @@ pub mod asks;
 pub mod machine;
 pub mod server;
 pub mod stores;
+pub mod topology;
+pub mod traffic;
 pub mod worker;
 pub mod world;
 
