@@ -228,10 +228,13 @@ impl Core {
         // From its arrival, also when it has to wait a second time.
         let deadline = *deadline.get_or_insert_with(|| now + redis.deadline());
         let id = state.waiters.enter(deadline);
+        let overdue = state.lines.next_overdue();
         let (line, goes) = state.lines.join(plan, leased, id, now, patience(redis));
         if goes {
             self.post(state, Errand::Line(line));
         }
+        // The timekeeper sleeps until something that was the first when it lay down.
+        state.timekeeper_sleeps |= overdue.is_none() && state.lines.next_overdue().is_some();
         self.time_matters(state);
         Begun::Waits(id)
     }
@@ -309,23 +312,36 @@ impl Core {
         self.post(state, Errand::Refund(Box::new(refund)));
     }
 
-    /// Looks after deadlines and leases.
+    /// Looks after deadlines, calls that take long, and leases.
     async fn keep_time(&self) {
+        let Store::Redis(redis, _) = &self.shared.store else { return };
         loop {
             let next = {
                 let state = &mut *self.state.borrow_mut();
                 let lease = (!state.leases.is_empty()).then(|| Instant::now() + leases::LOOK_EVERY);
-                let next = state.waiters.next_deadline().into_iter().chain(lease).min();
+                let next =
+                    state.waiters.next_deadline().into_iter().chain(state.lines.next_overdue()).chain(lease).min();
                 state.timekeeper_sleeps = next.is_none();
                 next
             };
-            match next {
-                None => self.timed.notified().await,
-                Some(at) => sleep_until(at).await,
+            let sleep = async {
+                match next {
+                    None => std::future::pending().await,
+                    Some(at) => sleep_until(at).await,
+                }
+            };
+            tokio::select! {
+                () = sleep => {}
+                () = self.timed.notified() => {}
             }
             let now = Instant::now();
             let state = &mut *self.state.borrow_mut();
-            state.waiters.expire(now);
+            if state.waiters.expire(now) {
+                redis.expired(self.seat);
+            }
+            while let Some(line) = state.lines.overdue(now, patience(redis)) {
+                self.post(state, Errand::Line(line));
+            }
             self.look_after_leases(state, now, false);
         }
     }

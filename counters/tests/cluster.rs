@@ -7,7 +7,7 @@ use edgequota_policy::limit::FailurePolicy;
 
 use crate::support::{
     asks::{Rule, ask, limit},
-    eventually, pause,
+    at_last, eventually, pause,
     server::RedisServer,
     topology::Sharded,
     traffic::Traffic,
@@ -129,7 +129,7 @@ async fn a_dead_primary_costs_its_own_subjects_until_its_replica_takes_over() {
     eventually("it is known", || async { !world.counters.healthy() }).await;
     others.decided().await;
     dying.decided().await;
-    eventually("all is well", || async { world.counters.healthy() }).await;
+    at_last("all is well", || async { world.counters.healthy() }).await;
     assert!(cluster.nodes[3].script_calls() > 0, "the replica counts");
     let (dying, others) = (dying.end().await, others.end().await);
     assert!(dying.lost > 0 && dying.slowest < Duration::from_millis(1500), "{dying:?}");
@@ -146,7 +146,7 @@ async fn a_node_that_comes_back_at_another_address_is_found() {
     let traffic = Traffic::start(&world, &[&names[1]]);
     traffic.decided().await;
     cluster.nodes[1].move_away();
-    eventually("its new address counts", || async { cluster.nodes[1].script_calls() > 0 && world.counters.healthy() })
+    at_last("its new address counts", || async { cluster.nodes[1].script_calls() > 0 && world.counters.healthy() })
         .await;
     traffic.decided().await;
     traffic.end().await;

@@ -6,7 +6,7 @@ use edgequota_policy::limit::FailurePolicy;
 
 use crate::support::{
     asks::{ask, limit},
-    eventually,
+    at_last, eventually,
     topology::{MASTER, Watched},
     traffic::Traffic,
     world::{World, by_store},
@@ -40,7 +40,7 @@ async fn a_switch_that_is_told_is_followed_at_once() {
     let traffic = Traffic::start(&world, &["acme", "b", "c"]);
     traffic.decided().await;
     stand.sentinels[0].run(&["SENTINEL", "FAILOVER", MASTER]);
-    eventually("another one is named", || async { stand.named().is_some_and(|named| named != 0) }).await;
+    at_last("another one is named", || async { stand.named().is_some_and(|named| named != 0) }).await;
     let named = stand.named().expect("it was just named");
     let told = Instant::now();
     eventually("it counts", || async { stand.set.servers[named].script_calls() > 0 }).await;
@@ -59,7 +59,7 @@ async fn a_primary_that_dies_or_freezes_is_replaced() {
     let traffic = Traffic::start(&world, &["acme", "b", "c"]);
     traffic.decided().await;
     stand.set.servers[0].kill();
-    eventually("another one is named", || async { stand.named().is_some_and(|named| named != 0) }).await;
+    at_last("another one is named", || async { stand.named().is_some_and(|named| named != 0) }).await;
     traffic.decided().await;
     let second = stand.named().expect("it was just named");
     assert!(world.counters.healthy() && stand.set.servers[second].script_calls() > 0);
@@ -68,7 +68,7 @@ async fn a_primary_that_dies_or_freezes_is_replaced() {
     stand.settled().await;
     stand.set.in_step(second).await;
     stand.set.servers[second].freeze();
-    eventually("a third one is named", || async { stand.named().is_some_and(|named| named != second) }).await;
+    at_last("a third one is named", || async { stand.named().is_some_and(|named| named != second) }).await;
     traffic.decided().await;
     let calls = |server: usize| stand.set.servers[server].script_calls();
     let third = stand.named().expect("it was just named");
@@ -90,9 +90,9 @@ async fn a_sentinel_that_names_an_old_primary_is_not_believed() {
     stand.settled().await;
     stand.sentinels[2].freeze();
     stand.sentinels[0].run(&["SENTINEL", "FAILOVER", MASTER]);
-    eventually("another one is named", || async { stand.named().is_some_and(|named| named != 0) }).await;
+    at_last("another one is named", || async { stand.named().is_some_and(|named| named != 0) }).await;
     let named = stand.named().expect("it was just named");
-    eventually("the old one follows", || async {
+    at_last("the old one follows", || async {
         stand.set.servers[0].text(&["INFO", "replication"]).contains("role:slave")
     })
     .await;

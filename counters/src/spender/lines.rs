@@ -54,6 +54,8 @@ pub(crate) struct Lines {
     lines: Slab<Line>,
     by_plan: HashTable<LineId>,
     hasher: DefaultHashBuilder,
+    /// Lines in which somebody began to wait behind a call, and until when that call alone is waited for.
+    behind: VecDeque<(Instant, LineId)>,
 }
 
 impl Lines {
@@ -86,7 +88,27 @@ impl Lines {
         line.waiting.push_back(waiter);
         let goes = !line.queued && line.may_call(now, patience);
         line.queued |= goes;
+        if !line.queued && line.waiting.len() == 1 {
+            self.behind.push_back((now + patience, id));
+        }
         (id, goes)
+    }
+
+    /// When the next call is to be sent beside one that takes long.
+    pub(crate) fn next_overdue(&self) -> Option<Instant> {
+        self.behind.front().map(|(at, _)| *at)
+    }
+
+    /// A line whose first has waited long enough behind a call: it is to be put in the outbox.
+    pub(crate) fn overdue(&mut self, now: Instant, patience: Duration) -> Option<LineId> {
+        while let Some((_, id)) = self.behind.pop_front_if(|(at, _)| *at <= now) {
+            let Some(line) = self.lines.get_mut(id) else { continue };
+            if !line.queued && !line.waiting.is_empty() && line.may_call(now, patience) {
+                line.queued = true;
+                return Some(id);
+            }
+        }
+        None
     }
 
     pub(crate) fn get_mut(&mut self, id: LineId) -> Option<&mut Line> {

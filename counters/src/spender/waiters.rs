@@ -144,13 +144,16 @@ impl Waiters {
         None
     }
 
-    /// Those whose deadline has passed get no answer any more.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    /// Those whose deadline has passed get no answer any more. True: there were some.
+    pub(crate) fn expire(&mut self, now: Instant) -> bool {
+        let mut some = false;
         while let Some(deadline) = self.next_deadline() {
             let Some((_, id)) = self.deadlines.front().copied().filter(|_| deadline <= now) else { break };
             self.deadlines.pop_front();
             self.answer(id, Outcome::Failed(StoreError::Deadline));
+            some = true;
         }
+        some
     }
 
     fn get(&self, id: WaiterId) -> Option<&Waiter> {

@@ -42,8 +42,8 @@ use super::{
     plan::{Plan, Replies},
 };
 use crate::metrics::Counted;
-use common::Common;
 pub(crate) use common::Seat;
+use common::{Common, Crew};
 pub(crate) use request::Credits;
 use topology::Topology;
 
@@ -62,7 +62,10 @@ const PING: Duration = Duration::from_secs(2);
 
 /// The store. Process-wide state.
 pub struct Redis {
-    common: Arc<Common>,
+    settings: watch::Receiver<Arc<settings::Redis>>,
+    counted: Arc<Counted>,
+    node: String,
+    crew: Arc<Crew>,
     topology: ArcSwap<Topology>,
     /// The task that follows settings and servers, and who started it.
     steward: Mutex<Option<(Seat, AbortHandle)>>,
@@ -83,15 +86,22 @@ impl Redis {
         node: &str,
         stop: CancellationToken,
     ) -> Redis {
-        let common = Arc::new(Common::new(settings, counted, node));
-        let mode = common.settings.borrow().mode;
-        let topology = ArcSwap::from_pointee(Topology::of(mode, &common));
-        Redis { common, topology, steward: Mutex::default(), stop }
+        let crew = Arc::new(Crew::default());
+        let common = Common::new(settings.clone(), Arc::clone(&counted), node, Arc::clone(&crew));
+        let topology = ArcSwap::from_pointee(Topology::new(&Arc::new(common)));
+        Redis { settings, counted, node: node.to_owned(), crew, topology, steward: Mutex::default(), stop }
+    }
+
+    /// As the settings say now.
+    fn another(&self) -> Topology {
+        let crew = Arc::clone(&self.crew);
+        let common = Common::new(self.settings.clone(), Arc::clone(&self.counted), &self.node, crew);
+        Topology::new(&Arc::new(common))
     }
 
     /// Whoever holds the seat lives on the current runtime: its connections are tended there.
     pub(crate) fn attach(self: &Arc<Self>, seat: Seat) {
-        let Some(runtime) = self.common.enlist(seat) else { return };
+        let Some(runtime) = self.crew.enlist(seat) else { return };
         self.topology.load().attach(seat, &runtime);
         let mut steward = self.steward.lock().unwrap_or_else(PoisonError::into_inner);
         // The spare seat's runtime outlives those of the workers.
@@ -107,7 +117,7 @@ impl Redis {
 
     /// How long a request may wait for its answer.
     pub(crate) fn deadline(&self) -> Duration {
-        self.common.deadline()
+        self.topology.load().deadline()
     }
 
     /// Most counters that go in one call.
@@ -129,9 +139,14 @@ impl Redis {
         waiting: u64,
         credits: Credits,
     ) -> Result<SmallVec<[Replies; 1]>, StoreError> {
-        let end = Instant::now() + self.deadline();
         let topology = self.topology.load_full();
+        let end = Instant::now() + topology.deadline();
         topology.send(seat, plans, waiting, credits, end).await
+    }
+
+    /// The deadline of a request passed, whose call may still be under way.
+    pub(crate) fn expired(&self, seat: Seat) {
+        self.topology.load().expired(seat);
     }
 
     /// `PING` answered within two seconds, by every primary.
@@ -163,14 +178,15 @@ impl Redis {
         self.topology.load().problem()
     }
 
-    /// Follows the servers, and the settings from one topology to another: the old one counts until the new one was tried.
+    /// Follows the servers, and the settings from one topology to another (a cluster or none, another number of connections):
+    /// the old one counts until the new one was tried.
     async fn follow(self: Arc<Self>) {
-        let mut changes = self.common.settings.clone();
+        let mut changes = self.settings.clone();
         loop {
             let settings = changes.borrow_and_update().clone();
             let mut topology = self.topology.load_full();
-            if !topology.is_for(settings.mode) {
-                let next = Arc::new(Topology::of(settings.mode, &self.common));
+            if !topology.is_for(&settings) {
+                let next = Arc::new(self.another());
                 let patience = settings.dial_timeout.non_zero().unwrap_or(LONG);
                 tokio::select! {
                     () = next.follow() => {}
@@ -191,7 +207,7 @@ impl Redis {
 
 /// Ready when the settings ask for another topology than this.
 async fn another_topology(changes: &mut watch::Receiver<Arc<settings::Redis>>, topology: &Topology) {
-    if changes.wait_for(|settings| !topology.is_for(settings.mode)).await.is_err() {
+    if changes.wait_for(|settings| !topology.is_for(settings)).await.is_err() {
         std::future::pending::<()>().await;
     }
 }

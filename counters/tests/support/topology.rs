@@ -6,7 +6,7 @@ use edgequota_config::settings::{Redis, RedisMode};
 use edgequota_policy::GoDuration;
 
 use super::{
-    eventually,
+    at_last,
     server::{RedisServer, free_port},
 };
 
@@ -49,7 +49,7 @@ impl Replicated {
     /// Waits until this one has replicas that follow, all others.
     pub async fn in_step(&self, primary: usize) {
         let others = self.servers.len() - 1;
-        eventually("the replicas follow", || async {
+        at_last("the replicas follow", || async {
             self.servers[primary].text(&["INFO", "replication"]).matches("state=online").count() == others
         })
         .await;
@@ -95,7 +95,7 @@ impl Watched {
 
     /// Waits until the Sentinels know each other and the replicas, so that they can do their work.
     pub async fn settled(&self) {
-        eventually("the sentinels know each other and the replicas", || async {
+        at_last("the sentinels know each other and the replicas", || async {
             self.sentinels.iter().all(|sentinel| {
                 let info = sentinel.text(&["INFO", "sentinel"]);
                 info.contains("status=ok") && info.contains("slaves=2") && info.contains("sentinels=3")
@@ -170,14 +170,13 @@ impl Sharded {
         for node in rest {
             node.run(&["CLUSTER", "MEET", "127.0.0.1", &first.port.to_string(), &bus(first)]);
         }
-        eventually("all nodes know each other", || async {
+        at_last("all nodes know each other", || async {
             cluster.nodes.iter().all(|node| node.text(&["CLUSTER", "INFO"]).contains("cluster_known_nodes:6"))
         })
         .await;
         for (i, replica) in cluster.nodes[3..].iter().enumerate() {
             let primary = cluster.id(i);
-            eventually("a node follows", || async { replica.try_run(&["CLUSTER", "REPLICATE", &primary]).is_ok() })
-                .await;
+            at_last("a node follows", || async { replica.try_run(&["CLUSTER", "REPLICATE", &primary]).is_ok() }).await;
         }
         cluster.whole().await;
         cluster
@@ -189,7 +188,7 @@ impl Sharded {
 
     /// Waits until the cluster is in order for every node that lives, and each primary has a replica.
     pub async fn whole(&self) {
-        eventually("the cluster is in order", || async {
+        at_last("the cluster is in order", || async {
             self.nodes.iter().all(|node| {
                 let role = node.text(&["INFO", "replication"]);
                 let follows = role.contains("role:master") && role.contains("state=online")
@@ -205,8 +204,8 @@ impl Sharded {
         let slot = self.nodes.iter().map(|node| node.try_run(&["CLUSTER", "KEYSLOT", key])).find_map(Result::ok);
         let slot: i64 = redis::from_redis_value(slot.expect("a node answers")).expect("a number");
         match slot {
-            ..=5460 => 0,
-            ..=10_922 => 1,
+            0..=5460 => 0,
+            5461..=10_922 => 1,
             _ => 2,
         }
     }

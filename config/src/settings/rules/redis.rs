@@ -19,6 +19,9 @@ pub(super) fn check(rules: &mut Rules<'_>, block: &str, redis: &Redis) {
     rules.positive(format!("{block}.dial_timeout"), redis.dial_timeout);
     rules.positive(format!("{block}.deadline"), redis.deadline);
     rules.both_or_none(&format!("{block}.tls"), &redis.tls.cert_file, &redis.tls.key_file);
+    if let Some(tls) = &redis.sentinel_tls {
+        rules.both_or_none(&format!("{block}.sentinel_tls"), &tls.cert_file, &tls.key_file);
+    }
 }
 
 fn topology(rules: &mut Rules<'_>, block: &str, redis: &Redis) {

@@ -91,6 +91,10 @@ impl Cluster {
         }
     }
 
+    pub(super) fn common(&self) -> &Common {
+        &self.common
+    }
+
     pub(super) fn attach(&self, seat: Seat, runtime: &Handle) {
         for node in self.all_nodes() {
             node.primary.ensure(seat, runtime);
@@ -257,6 +261,13 @@ impl Cluster {
     fn is_whole(&self) -> bool {
         let map = self.map.load();
         map.is_complete() && map.nodes().iter().all(|node| node.primary.is_connected())
+    }
+
+    /// Whoever is silent is meant.
+    pub(super) fn expired(&self, seat: Seat) {
+        for node in self.map.load().nodes() {
+            node.primary.expired(seat);
+        }
     }
 
     pub(super) async fn ping(&self, end: Instant) -> bool {

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use edgequota_config::settings::Redis;
 use tokio::{runtime::Handle, sync::watch, time::Instant};
 
@@ -23,31 +24,60 @@ pub(crate) enum Seat {
     Spare,
 }
 
-/// Process-wide.
+/// Everybody who is to be connected to every server, with the runtime that the connection lives on. Process-wide.
+#[derive(Debug, Default)]
+pub(super) struct Crew(Mutex<Vec<(Seat, Handle)>>);
+
+impl Crew {
+    /// Whoever holds the seat lives on the current runtime. `None`: there is none.
+    pub(super) fn enlist(&self, seat: Seat) -> Option<Handle> {
+        let runtime = Handle::try_current().ok()?;
+        let mut crew = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match crew.iter_mut().find(|(known, _)| *known == seat) {
+            Some((_, known)) => *known = runtime.clone(),
+            None => crew.push((seat, runtime.clone())),
+        }
+        Some(runtime)
+    }
+
+    pub(super) fn all(&self) -> Vec<(Seat, Handle)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What all connections of one topology share.
 pub(super) struct Common {
     pub(super) settings: watch::Receiver<Arc<Redis>>,
     pub(super) node: String,
     pub(super) counted: Arc<Counted>,
     pub(super) budget: Budget,
     pub(super) start: Instant,
+    pub(super) crew: Arc<Crew>,
     slots: usize,
     deadline_us: AtomicU64,
-    crew: Mutex<Vec<(Seat, Handle)>>,
+    /// Why it cannot be found out who counts.
+    obstacle: ArcSwapOption<String>,
 }
 
 impl Common {
-    pub(super) fn new(settings: watch::Receiver<Arc<Redis>>, counted: Arc<Counted>, node: &str) -> Common {
+    pub(super) fn new(
+        settings: watch::Receiver<Arc<Redis>>,
+        counted: Arc<Counted>,
+        node: &str,
+        crew: Arc<Crew>,
+    ) -> Common {
         let now = settings.borrow().clone();
-        let slots = now.pool_size.clamp(1, MAX_CONNECTIONS);
+        let slots = slots(&now);
         let common = Common {
             settings,
             node: node.to_owned(),
             counted,
             budget: Budget::new(slots),
             start: Instant::now(),
+            crew,
             slots,
             deadline_us: AtomicU64::new(0),
-            crew: Mutex::default(),
+            obstacle: ArcSwapOption::empty(),
         };
         common.adopt(&now);
         common
@@ -67,25 +97,29 @@ impl Common {
         }
     }
 
-    /// Whoever holds the seat lives on the current runtime; its connections will, too. `None`: there is no runtime.
-    pub(super) fn enlist(&self, seat: Seat) -> Option<Handle> {
-        let runtime = Handle::try_current().ok()?;
-        let mut crew = self.crew.lock().unwrap_or_else(PoisonError::into_inner);
-        match crew.iter_mut().find(|(known, _)| *known == seat) {
-            Some((_, known)) => *known = runtime.clone(),
-            None => crew.push((seat, runtime.clone())),
-        }
-        Some(runtime)
-    }
-
-    /// Everybody who is to be connected to a server, with the runtime for it.
-    pub(super) fn crew(&self) -> Vec<(Seat, Handle)> {
-        self.crew.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// How long a request may wait for its answer.
     pub(super) fn deadline(&self) -> Duration {
         Duration::from_micros(self.deadline_us.load(Ordering::Relaxed))
+    }
+
+    /// A missing ACL rule, or nothing, keeps us from finding out who counts.
+    pub(super) fn obstacle_is(&self, obstacle: Option<&str>) {
+        let known = self.obstacle.load();
+        if known.as_deref().map(String::as_str) == obstacle {
+            return;
+        }
+        match obstacle {
+            Some(message) => {
+                self.counted.permission_errors.inc();
+                tracing::error!(message, "redis refuses what finding the primary needs: extend the ACL of this user");
+            }
+            None => tracing::info!("redis permits finding the primary"),
+        }
+        self.obstacle.store(obstacle.map(|message| Arc::new(message.to_owned())));
+    }
+
+    pub(super) fn obstacle(&self) -> Option<String> {
+        self.obstacle.load().as_deref().cloned()
     }
 
     /// Microseconds since the start.
@@ -98,4 +132,9 @@ impl Common {
         let deadline = settings.deadline.non_zero().or(settings.read_timeout.non_zero()).unwrap_or(LONG);
         self.deadline_us.store(micros(deadline), Ordering::Relaxed);
     }
+}
+
+/// Connections to one server that these settings allow.
+pub(super) fn slots(settings: &Redis) -> usize {
+    settings.pool_size.clamp(1, MAX_CONNECTIONS)
 }

@@ -6,7 +6,7 @@ mod sentinel;
 use std::time::Duration;
 
 use edgequota_config::settings::{Redis, RedisMode};
-use redis::Cmd;
+use redis::{Cmd, Value};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout_at},
@@ -18,6 +18,7 @@ use super::{
     connect,
     dial::dial,
     endpoint::Endpoint,
+    failure::Failure,
     primary::Primary,
     role::Role,
     target::{Target, publish},
@@ -71,33 +72,58 @@ struct Scout<'a> {
 impl Scout<'_> {
     /// `None`: no answer, or none that says.
     async fn role(&self, endpoint: &Endpoint) -> Option<Role> {
-        let end = Instant::now() + self.patience();
+        let end = Instant::now() + patience(self.settings);
         let mut role = Cmd::new();
         role.arg("ROLE");
-        if let Some(answer) = self.primary.ask_at(endpoint, &role, end).await {
-            return Role::of(&answer);
-        }
-        // Within the budget: a server to which there are as many connections as there may be is known already.
-        let _permit = self.common.budget.one_now(endpoint)?;
-        let ask = async {
-            let password = connect::password(self.settings).await.map_err(|error| error.to_string())?;
-            let login = connect::login(self.settings, &password);
-            let mut dialled = dial(endpoint, &login, |_| {}).await.map_err(|error| error.to_string())?;
-            dialled.handle.send_packed_command(&role).await.map_err(|error| error.to_string())
+        let answer = match self.primary.ask_at(endpoint, &role, end).await {
+            Some(answer) => answer,
+            None => ask_once(self.common, self.settings, endpoint, &role, end).await?,
         };
-        match timeout_at(end, ask).await {
-            Ok(Ok(answer)) => Role::of(&answer),
-            Ok(Err(error)) => {
-                tracing::debug!(%endpoint, error, "a server does not tell its role");
+        match answer {
+            Ok(value) => {
+                self.common.obstacle_is(None);
+                Role::of(&value)
+            }
+            Err(failure) => {
+                if let Failure::NoPermission(message) = &failure {
+                    self.common.obstacle_is(Some(&format!("+role is missing ({message})")));
+                }
+                tracing::debug!(%endpoint, ?failure, "a server does not tell its role");
                 None
             }
-            Err(_) => None,
         }
     }
+}
 
-    fn patience(&self) -> Duration {
-        self.settings.dial_timeout.non_zero().unwrap_or(LONG).min(LONG)
+/// One question to a server on a connection for it alone, within the budget: a server to which there are as many connections
+/// as there may be is known already. `None`: no answer until then.
+pub(super) async fn ask_once(
+    common: &Common,
+    settings: &Redis,
+    endpoint: &Endpoint,
+    question: &Cmd,
+    end: Instant,
+) -> Option<Result<Value, Failure>> {
+    let _permit = common.budget.one_now(endpoint)?;
+    let ask = async {
+        let password = connect::password(settings).await.map_err(|error| error.to_string())?;
+        let login = connect::login(settings, &password);
+        let mut dialled = dial(endpoint, &login, |_| {}).await.map_err(|error| error.to_string())?;
+        Ok(dialled.handle.send_packed_command(question).await.and_then(Value::extract_error))
+    };
+    match timeout_at(end, ask).await.ok()? {
+        Ok(answer) => Some(answer.map_err(|error| Failure::of(&error, &endpoint.host))),
+        Err(error) => {
+            let error: String = error;
+            tracing::debug!(%endpoint, error, "a server cannot be asked");
+            None
+        }
     }
+}
+
+/// How long a server that may be away is waited for.
+pub(super) fn patience(settings: &Redis) -> Duration {
+    settings.dial_timeout.non_zero().unwrap_or(LONG).min(LONG)
 }
 
 /// About so long, so that a fleet does not ask in step.

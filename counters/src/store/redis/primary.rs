@@ -153,7 +153,7 @@ impl Primary {
             dialling: Dialling::default(),
             stop: stop.clone(),
         });
-        for (seat, runtime) in common.crew() {
+        for (seat, runtime) in common.crew.all() {
             primary.ensure(seat, &runtime);
         }
         Held { primary, _stop: stop.drop_guard() }
@@ -212,10 +212,15 @@ impl Primary {
     }
 
     /// The same on a connection to that very server, if there is one.
-    pub(super) async fn ask_at(&self, endpoint: &Endpoint, command: &Cmd, end: Instant) -> Option<Value> {
+    pub(super) async fn ask_at(
+        &self,
+        endpoint: &Endpoint,
+        command: &Cmd,
+        end: Instant,
+    ) -> Option<Result<Value, Failure>> {
         let mut live = self.slots.iter().rev().filter_map(Slot::live);
         let connection = live.find(|connection| connection.endpoint() == endpoint)?;
-        timeout_at(end, self.exchange(&connection, command, PING, false)).await.ok()?.ok()
+        timeout_at(end, self.exchange(&connection, command, PING, false)).await.ok()
     }
 
     /// Waits for a connection.

@@ -1,8 +1,8 @@
 //! One primary or many.
 
-use std::{borrow::Borrow, fmt, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc, time::Duration};
 
-use edgequota_config::settings::RedisMode;
+use edgequota_config::settings::{Redis, RedisMode};
 use smallvec::SmallVec;
 use tokio::{
     runtime::Handle,
@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     cluster::Cluster,
-    common::{Common, Seat},
+    common::{Common, Seat, slots},
     locate::locate,
     primary::{Call, CallError, Held, Primary},
     request::Credits,
@@ -51,8 +51,8 @@ impl fmt::Debug for Topology {
 }
 
 impl Topology {
-    pub(super) fn of(mode: RedisMode, common: &Arc<Common>) -> Topology {
-        if mode == RedisMode::Cluster {
+    pub(super) fn new(common: &Arc<Common>) -> Topology {
+        if common.settings.borrow().mode == RedisMode::Cluster {
             return Topology::Cluster(Arc::new(Cluster::new(common)));
         }
         let (target, watched) = watch::channel(Target::Unknown);
@@ -61,8 +61,21 @@ impl Topology {
         Topology::One(One { common: Arc::clone(common), primary, target, doubts })
     }
 
-    pub(super) fn is_for(&self, mode: RedisMode) -> bool {
-        matches!(self, Topology::Cluster(_)) == (mode == RedisMode::Cluster)
+    fn common(&self) -> &Common {
+        match self {
+            Topology::One(one) => &one.common,
+            Topology::Cluster(cluster) => cluster.common(),
+        }
+    }
+
+    /// Other settings need another topology.
+    pub(super) fn is_for(&self, settings: &Redis) -> bool {
+        matches!(self, Topology::Cluster(_)) == (settings.mode == RedisMode::Cluster)
+            && self.common().slots() == slots(settings)
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        self.common().deadline()
     }
 
     pub(super) fn attach(&self, seat: Seat, runtime: &Handle) {
@@ -116,6 +129,13 @@ impl Topology {
         }
     }
 
+    pub(super) fn expired(&self, seat: Seat) {
+        match self {
+            Topology::One(one) => one.primary.expired(seat),
+            Topology::Cluster(cluster) => cluster.expired(seat),
+        }
+    }
+
     pub(super) async fn ping(&self, end: Instant) -> bool {
         match self {
             Topology::One(one) => one.primary.ping(end).await,
@@ -131,10 +151,11 @@ impl Topology {
     }
 
     pub(super) fn healthy(&self) -> bool {
-        match self {
+        let all = match self {
             Topology::One(one) => one.primary.healthy(),
             Topology::Cluster(cluster) => cluster.healthy(),
-        }
+        };
+        all && self.common().obstacle().is_none()
     }
 
     pub(super) fn evicts(&self) -> bool {
@@ -145,9 +166,10 @@ impl Topology {
     }
 
     pub(super) fn problem(&self) -> Option<String> {
-        match self {
+        let of_counting = || match self {
             Topology::One(one) => one.primary.problem(),
             Topology::Cluster(cluster) => cluster.problem(),
-        }
+        };
+        self.common().obstacle().or_else(of_counting)
     }
 }

@@ -5,10 +5,16 @@ use std::{sync::Arc, time::Duration};
 use edgequota_config::settings;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{Cmd, Value};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{Cluster, Node};
-use crate::store::redis::{LONG, connect, dial::dial, endpoint::Endpoint, role::text, slots::SLOTS};
+use crate::store::redis::{
+    endpoint::Endpoint,
+    failure::Failure,
+    locate::{ask_once, patience},
+    role::text,
+    slots::SLOTS,
+};
 
 /// Longest wait for the answer of a node that is connected.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -100,30 +106,26 @@ impl Cluster {
         let mut places: Vec<Endpoint> = settings.endpoints.iter().filter_map(|text| Endpoint::parse(text)).collect();
         places.extend(self.all_nodes().iter().map(|node| node.endpoint.clone()));
         places.dedup();
-        let end = Instant::now() + settings.dial_timeout.non_zero().unwrap_or(LONG).min(LONG);
+        let end = Instant::now() + patience(settings);
         let question = &question;
         let mut asked: FuturesUnordered<_> = places
             .iter()
             .map(|place| async move {
-                let _permit = self.common.budget.one_now(place)?;
-                let answer = async {
-                    let password = connect::password(settings).await.map_err(|error| error.to_string())?;
-                    let login = connect::login(settings, &password);
-                    let mut dialled = dial(place, &login, |_| {}).await.map_err(|error| error.to_string())?;
-                    dialled.handle.send_packed_command(question).await.map_err(|error| error.to_string())
-                };
-                match timeout_at(end, answer).await {
-                    Ok(Ok(value)) => layout(&value, &place.host),
-                    Ok(Err(error)) => {
-                        tracing::debug!(endpoint = %place, error, "a node does not tell who has which slots");
+                match ask_once(&self.common, settings, place, question, end).await? {
+                    Ok(value) => layout(&value, &place.host),
+                    Err(failure) => {
+                        if let Failure::NoPermission(message) = &failure {
+                            self.common.obstacle_is(Some(&format!("+cluster|slots is missing ({message})")));
+                        }
+                        tracing::debug!(endpoint = %place, ?failure, "a node does not tell who has which slots");
                         None
                     }
-                    Err(_) => None,
                 }
             })
             .collect();
         while let Some(answer) = asked.next().await {
             if answer.is_some() {
+                self.common.obstacle_is(None);
                 return answer;
             }
         }

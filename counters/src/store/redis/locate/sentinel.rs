@@ -22,6 +22,7 @@ use crate::store::redis::{
     connect,
     dial::{Login, dial},
     endpoint::Endpoint,
+    failure::Failure,
     role::{Role, text},
     target::{Target, publish},
 };
@@ -81,7 +82,7 @@ async fn decide(
     let mut switched = None;
     loop {
         let looked = Instant::now();
-        let mut named = ask_all(sentinels, &scout.settings.master_name).await;
+        let mut named = ask_all(scout, sentinels).await;
         let reached = !named.is_empty();
         // Who has just switched knows best.
         if let Some(endpoint) = switched.take() {
@@ -123,21 +124,25 @@ async fn decide(
 }
 
 /// Whom they name, the most named first.
-async fn ask_all(sentinels: &[Sentinel], master: &str) -> Vec<Endpoint> {
+async fn ask_all(scout: &Scout<'_>, sentinels: &[Sentinel]) -> Vec<Endpoint> {
+    let master = &scout.settings.master_name;
     let mut question = Cmd::new();
     question.arg("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-    let question = &question;
+    let (question, refused) = (&question, &Mutex::new(None));
     let asked = sentinels.iter().filter_map(|sentinel| Some((sentinel, sentinel.line()?)));
     let mut asked: FuturesUnordered<_> = asked
         .map(|(sentinel, mut line)| async move {
-            let answer = timeout(ANSWER, line.handle.send_packed_command(question)).await;
-            match answer {
-                Ok(Ok(value)) => address(&value, &sentinel.endpoint, master),
-                Ok(Err(error)) => {
-                    tracing::warn!(sentinel = %sentinel.endpoint, %error, "a sentinel does not answer the question");
+            let answer = timeout(ANSWER, line.handle.send_packed_command(question)).await.ok()?;
+            match answer.and_then(Value::extract_error) {
+                Ok(value) => address(&value, &sentinel.endpoint, master),
+                Err(error) => {
+                    let failure = Failure::of(&error, "");
+                    if let Failure::NoPermission(message) = &failure {
+                        *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.clone());
+                    }
+                    tracing::debug!(sentinel = %sentinel.endpoint, ?failure, "a sentinel does not say who is the primary");
                     None
                 }
-                Err(_) => None,
             }
         })
         .collect();
@@ -150,6 +155,12 @@ async fn ask_all(sentinels: &[Sentinel], master: &str) -> Vec<Endpoint> {
             Some((votes, _)) => *votes += 1,
             None => votes.push((1, endpoint)),
         }
+    }
+    if votes.is_empty()
+        && let Some(message) = &*refused.lock().unwrap_or_else(PoisonError::into_inner)
+    {
+        let rule = "+sentinel|get-master-addr-by-name is missing at the sentinels";
+        scout.common.obstacle_is(Some(&format!("{rule} ({message})")));
     }
     votes.sort_by_key(|(votes, _)| std::cmp::Reverse(*votes));
     votes.into_iter().map(|(_, endpoint)| endpoint).collect()

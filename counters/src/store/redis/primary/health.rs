@@ -11,7 +11,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{Primary, Slot, connection::Connection};
-use crate::clock::micros;
+use crate::{clock::micros, store::redis::common::Seat};
 
 /// Requests that must wait before silence opens the breaker: one or two may simply be slow.
 const BREAKER_WAITING: u64 = 3;
@@ -66,6 +66,15 @@ impl Primary {
     pub(super) fn missed(&self, connection: &Connection, waited: u64) {
         connection.needs_attention();
         self.judge_silence(waited);
+    }
+
+    /// The deadline of a request from this seat passed, whose call may still be under way here.
+    pub(in super::super) fn expired(&self, seat: Seat) {
+        let own = self.slots[self.common.slot_of(seat)].live();
+        if let Some(connection) = own.filter(|connection| connection.waiting() > 0) {
+            connection.needs_attention();
+        }
+        self.judge_silence(0);
     }
 
     /// Silence towards everybody for a whole deadline opens the breaker; whatever was the reason, the supervisor begins to
