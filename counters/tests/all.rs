@@ -20,4 +20,5 @@ mod sentinel;
 mod store_leases;
 mod support;
 mod tls;
+mod topologies;
 mod trouble;

@@ -87,16 +87,9 @@ impl Redis {
         stop: CancellationToken,
     ) -> Redis {
         let crew = Arc::new(Crew::default());
-        let common = Common::new(settings.clone(), Arc::clone(&counted), node, Arc::clone(&crew));
+        let common = Common::new(&settings.borrow(), Arc::clone(&counted), node, Arc::clone(&crew));
         let topology = ArcSwap::from_pointee(Topology::new(&Arc::new(common)));
         Redis { settings, counted, node: node.to_owned(), crew, topology, steward: Mutex::default(), stop }
-    }
-
-    /// As the settings say now.
-    fn another(&self) -> Topology {
-        let crew = Arc::clone(&self.crew);
-        let common = Common::new(self.settings.clone(), Arc::clone(&self.counted), &self.node, crew);
-        Topology::new(&Arc::new(common))
     }
 
     /// Whoever holds the seat lives on the current runtime: its connections are tended there.
@@ -185,8 +178,12 @@ impl Redis {
         loop {
             let settings = changes.borrow_and_update().clone();
             let mut topology = self.topology.load_full();
-            if !topology.is_for(&settings) {
-                let next = Arc::new(self.another());
+            if topology.is_for(&settings) {
+                topology.adopt(&settings);
+            } else {
+                let crew = Arc::clone(&self.crew);
+                let common = Common::new(&settings, Arc::clone(&self.counted), &self.node, crew);
+                let next = Arc::new(Topology::new(&Arc::new(common)));
                 let patience = settings.dial_timeout.non_zero().unwrap_or(LONG);
                 tokio::select! {
                     () = next.follow() => {}
@@ -198,16 +195,16 @@ impl Redis {
             }
             tokio::select! {
                 () = topology.follow() => {}
-                () = another_topology(&mut changes, &topology) => {}
+                () = changed(&mut changes) => {}
                 () = self.stop.cancelled() => return,
             }
         }
     }
 }
 
-/// Ready when the settings ask for another topology than this.
-async fn another_topology(changes: &mut watch::Receiver<Arc<settings::Redis>>, topology: &Topology) {
-    if changes.wait_for(|settings| !topology.is_for(settings)).await.is_err() {
+/// Never ready once nobody can change it any more.
+async fn changed<T>(watched: &mut watch::Receiver<T>) {
+    if watched.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }

@@ -101,14 +101,13 @@ impl Cluster {
         }
     }
 
-    /// Keeps the map true. Never ready.
+    /// Keeps the map true, beginning with the nodes that the settings name: of other settings those that are known know
+    /// nothing. Never ready.
     pub(super) async fn follow(&self) {
-        let mut changes = self.common.settings.clone();
-        // Of other settings the nodes that are known know nothing.
+        let settings = self.common.settings().borrow().clone();
         let mut anew = true;
         loop {
             let begun = Instant::now();
-            let settings = changes.borrow_and_update().clone();
             match self.look(&settings, anew).await {
                 Some(layout) => {
                     anew = false;
@@ -121,10 +120,6 @@ impl Cluster {
             tokio::select! {
                 () = sleep_until(begun + again_in(pause)) => {}
                 () = self.doubts.notified() => sleep_until(begun + LOOKED).await,
-                changed = changes.changed() => match changed {
-                    Ok(()) => anew = true,
-                    Err(_) => sleep_until(begun + BELIEVED).await,
-                }
             }
         }
     }

@@ -47,7 +47,8 @@ impl Crew {
 
 /// What all connections of one topology share.
 pub(super) struct Common {
-    pub(super) settings: watch::Receiver<Arc<Redis>>,
+    /// Only those that this topology can follow.
+    settings: watch::Sender<Arc<Redis>>,
     pub(super) node: String,
     pub(super) counted: Arc<Counted>,
     pub(super) budget: Budget,
@@ -60,16 +61,10 @@ pub(super) struct Common {
 }
 
 impl Common {
-    pub(super) fn new(
-        settings: watch::Receiver<Arc<Redis>>,
-        counted: Arc<Counted>,
-        node: &str,
-        crew: Arc<Crew>,
-    ) -> Common {
-        let now = settings.borrow().clone();
-        let slots = slots(&now);
+    pub(super) fn new(settings: &Arc<Redis>, counted: Arc<Counted>, node: &str, crew: Arc<Crew>) -> Common {
+        let slots = slots(settings);
         let common = Common {
-            settings,
+            settings: watch::Sender::new(Arc::clone(settings)),
             node: node.to_owned(),
             counted,
             budget: Budget::new(slots),
@@ -79,8 +74,23 @@ impl Common {
             deadline_us: AtomicU64::new(0),
             obstacle: ArcSwapOption::empty(),
         };
-        common.adopt(&now);
+        common.adopt(settings);
         common
+    }
+
+    pub(super) fn settings(&self) -> watch::Receiver<Arc<Redis>> {
+        self.settings.subscribe()
+    }
+
+    /// From now on these are in force.
+    pub(super) fn adopt(&self, settings: &Arc<Redis>) {
+        let deadline = settings.deadline.non_zero().or(settings.read_timeout.non_zero()).unwrap_or(LONG);
+        self.deadline_us.store(micros(deadline), Ordering::Relaxed);
+        self.settings.send_if_modified(|known| {
+            let news = !Arc::ptr_eq(known, settings);
+            *known = Arc::clone(settings);
+            news
+        });
     }
 
     /// Connections to one server.
@@ -125,12 +135,6 @@ impl Common {
     /// Microseconds since the start.
     pub(super) fn now_us(&self) -> u64 {
         micros(self.start.elapsed())
-    }
-
-    /// Takes over what counts for every call.
-    pub(super) fn adopt(&self, settings: &Redis) {
-        let deadline = settings.deadline.non_zero().or(settings.read_timeout.non_zero()).unwrap_or(LONG);
-        self.deadline_us.store(micros(deadline), Ordering::Relaxed);
     }
 }
 

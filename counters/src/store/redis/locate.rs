@@ -29,30 +29,15 @@ pub(super) const BELIEVED: Duration = Duration::from_secs(30);
 /// However many doubts there are, nobody looks more often.
 pub(super) const LOOKED: Duration = Duration::from_millis(250);
 
-/// Follows the primary, whatever the settings say, for as long as it is polled.
+/// Follows the primary, as the settings say now. Never ready.
 pub(super) async fn locate(common: &Common, primary: &Primary, target: &watch::Sender<Target>, doubts: &Notify) {
-    let mut changes = common.settings.clone();
-    loop {
-        let settings = changes.borrow_and_update().clone();
-        let scout = Scout { common, primary, settings: &settings };
-        tokio::select! {
-            () = follow(&scout, target, doubts) => return,
-            changed = changes.changed() => {
-                if changed.is_err() {
-                    return follow(&scout, target, doubts).await;
-                }
-            }
-        }
-    }
-}
-
-/// Never ready.
-async fn follow(scout: &Scout<'_>, target: &watch::Sender<Target>, doubts: &Notify) {
-    match scout.settings.mode {
-        RedisMode::Replication => replication::follow(scout, target, doubts).await,
-        RedisMode::Sentinel => sentinel::follow(scout, target, doubts).await,
+    let settings = common.settings().borrow().clone();
+    let scout = Scout { common, primary, settings: &settings };
+    match settings.mode {
+        RedisMode::Replication => replication::follow(&scout, target, doubts).await,
+        RedisMode::Sentinel => sentinel::follow(&scout, target, doubts).await,
         RedisMode::Single | RedisMode::Cluster | RedisMode::Embedded => {
-            let endpoint = scout.settings.endpoints.first().and_then(|text| Endpoint::parse(text));
+            let endpoint = settings.endpoints.first().and_then(|text| Endpoint::parse(text));
             if endpoint.is_none() {
                 tracing::error!("redis.endpoints: the first one is not host:port");
             }

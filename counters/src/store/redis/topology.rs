@@ -52,7 +52,7 @@ impl fmt::Debug for Topology {
 
 impl Topology {
     pub(super) fn new(common: &Arc<Common>) -> Topology {
-        if common.settings.borrow().mode == RedisMode::Cluster {
+        if common.settings().borrow().mode == RedisMode::Cluster {
             return Topology::Cluster(Arc::new(Cluster::new(common)));
         }
         let (target, watched) = watch::channel(Target::Unknown);
@@ -74,6 +74,11 @@ impl Topology {
             && self.common().slots() == slots(settings)
     }
 
+    /// Other settings that it is for.
+    pub(super) fn adopt(&self, settings: &Arc<Redis>) {
+        self.common().adopt(settings);
+    }
+
     pub(super) fn deadline(&self) -> Duration {
         self.common().deadline()
     }
@@ -85,7 +90,7 @@ impl Topology {
         }
     }
 
-    /// Follows the servers. Never ready.
+    /// Follows the servers, as the settings say at the beginning. Never ready.
     pub(super) async fn follow(&self) {
         match self {
             Topology::One(one) => locate(&one.common, &one.primary, &one.target, &one.doubts).await,

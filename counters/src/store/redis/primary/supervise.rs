@@ -20,6 +20,7 @@ use tokio::{
 use super::{PING, Primary, Slot, connection::Connection, health::Problem};
 use crate::store::redis::{
     budget::Permit,
+    changed,
     connect::{self, ConnectError, Made},
     failure::Failure,
     target::{Place, Target},
@@ -91,19 +92,12 @@ impl Wishes {
     }
 }
 
-async fn changed<T>(watched: &mut watch::Receiver<T>) {
-    if watched.changed().await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
 /// Runs until the server is no longer counted on.
 pub(super) async fn supervise(mut leave: Leave) {
     let (primary, slot) = (Arc::clone(&leave.primary), leave.slot);
-    let mut wishes = Wishes { settings: primary.common.settings.clone(), target: primary.target.clone() };
+    let mut wishes = Wishes { settings: primary.common.settings(), target: primary.target.clone() };
     loop {
         let (settings, target) = wishes.now();
-        primary.common.adopt(&settings);
         let Some(place) = target.place() else {
             if target == Target::Nowhere {
                 primary.give_up(slot);
