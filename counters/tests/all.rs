@@ -12,6 +12,7 @@ mod explore;
 mod leases;
 mod long;
 mod model;
+mod network;
 mod permissions;
 mod redis_keys;
 mod replace;

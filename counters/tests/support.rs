@@ -2,6 +2,7 @@
 
 pub mod asks;
 pub mod machine;
+pub mod proxy;
 pub mod server;
 pub mod stores;
 pub mod topology;
