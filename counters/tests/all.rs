@@ -23,3 +23,4 @@ mod support;
 mod tls;
 mod topologies;
 mod trouble;
+mod unable;

@@ -47,9 +47,15 @@ use common::{Common, Crew};
 pub(crate) use request::Credits;
 use topology::Topology;
 
-/// What the user of an ACL needs, all that is ever used but for `CLIENT SETNAME`, `CONFIG GET maxmemory-policy` and
+/// What the user of an ACL needs to count, all that is ever used but for `CLIENT SETNAME`, `CONFIG GET maxmemory-policy` and
 /// `INFO memory`, whose refusal costs a name and a warning. The second pattern is for limits other than the default one.
 pub const ACL_RULES: &str = "~rl:* ~{rl:* +evalsha +eval +time +hmget +exists +pttl +del +hset +pexpire +ping";
+/// What it needs beside that to be found by `replication` and `sentinel`.
+pub const ACL_FOUND: &str = "+role";
+/// What it needs beside that in a cluster.
+pub const ACL_CLUSTER: &str = "+cluster|slots +asking";
+/// What the user at the Sentinels needs.
+pub const ACL_SENTINEL: &str = "&+switch-master +sentinel|get-master-addr-by-name +subscribe +ping";
 /// Plans that may be unanswered on one connection; above it the failure policy answers. More than a primary
 /// answers within any sensible deadline.
 pub const MAX_IN_FLIGHT: u64 = 4096;

@@ -37,6 +37,14 @@ impl RedisServer {
         RedisServer::begin(&[&common, extra].concat(), None, "Ready to accept connections")
     }
 
+    /// One that is ready before it has read its data, for which it takes so long a key.
+    pub fn slow_to_load(key: Duration) -> RedisServer {
+        let delay = key.as_micros().to_string();
+        let slow = ["--key-load-delay", &delay, "--loading-process-events-interval-bytes", "1024"];
+        let common = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"];
+        RedisServer::begin(&[&common[..], &slow].concat(), None, "Server initialized")
+    }
+
     /// A Sentinel with these lines in its file.
     pub fn sentinel(file: &str) -> RedisServer {
         let file = format!("port {{port}}\nbind 127.0.0.1\n{file}\n");
@@ -59,6 +67,11 @@ impl RedisServer {
 
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The directory that it writes to.
+    pub fn dir(&self) -> &std::path::Path {
+        self.start.dir.path()
     }
 
     /// Ends it at once, as `kill -9` does.

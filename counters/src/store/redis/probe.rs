@@ -37,6 +37,13 @@ pub(super) async fn probe(handle: &mut MultiplexedConnection, slot: Option<u16>)
     let plan = [plan];
     let mut delete = Cmd::new();
     delete.arg("DEL").arg(&probe_key);
+    let mut asking = Cmd::new();
+    asking.arg("ASKING");
+    if slot.is_some()
+        && let Err(Failure::NoPermission(text)) = answer(handle, &asking).await
+    {
+        return Ok(Some(format!("+asking is missing ({text})")));
+    }
     // The second count finds the counter of the first and the script loaded.
     for command in [&delete, &with_source(&plan, Credits::Give), &by_hash(&plan, Credits::Give), &delete] {
         match answer(handle, command).await {
