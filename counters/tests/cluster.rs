@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use edgequota_counters::{Ask, Refusal, Verdict};
-use edgequota_policy::limit::FailurePolicy;
+use edgequota_policy::{GoDuration, limit::FailurePolicy};
 
 use crate::support::{
     asks::{Rule, ask, limit},
@@ -135,6 +135,33 @@ async fn a_dead_primary_costs_its_own_subjects_until_its_replica_takes_over() {
     assert!(dying.lost > 0 && dying.slowest < Duration::from_millis(1500), "{dying:?}");
     assert!(others.slowest < Duration::from_millis(1500), "{others:?}");
     println!("a dead shard: {dying:?}, the others: {others:?}");
+}
+
+/// Silence of one opens no other's breaker, and costs nobody else anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_primary_costs_the_others_nothing() {
+    let cluster = Sharded::start_with(&["--cluster-require-full-coverage", "no"]).await;
+    let mut set = cluster.settings();
+    set.deadline = GoDuration::new(Duration::from_millis(200));
+    let world = World::new(set).await;
+    let names = subjects(&cluster);
+    for subject in &names {
+        world.recovered(&ask(strict("default", 10), subject)).await;
+    }
+    let frozen = Traffic::start(&world, &[names[0].as_str(); 4]);
+    let others = Traffic::start(&world, &[&names[1], &names[2]]);
+    frozen.decided().await;
+    cluster.nodes[0].freeze();
+    eventually("it is known", || async { !world.counters.healthy() }).await;
+    others.decided().await;
+    // Its replica takes over; what thaws is not believed any more.
+    frozen.decided().await;
+    cluster.nodes[0].thaw();
+    at_last("all is well", || async { world.counters.healthy() }).await;
+    let (frozen, others) = (frozen.end().await, others.end().await);
+    assert!(frozen.lost > 0 && frozen.slowest < Duration::from_millis(600), "{frozen:?}");
+    assert_eq!(others.lost, 0, "{others:?}");
+    println!("a frozen shard: {frozen:?}, the others: {others:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
