@@ -1,6 +1,6 @@
 //! Counting against the pure bucket, the embedded store and real redis-server processes.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::print_stdout)]
 
 mod behaviour;
 mod cluster;

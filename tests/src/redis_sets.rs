@@ -76,22 +76,21 @@ impl Shards {
             nodes.push(Redis::with(&[&cluster[..], &rest].concat()).await);
         }
         let set = Shards { nodes };
-        let did = |words: &'static str| format!("a node does {words}");
         for (i, node) in set.nodes.iter().enumerate() {
             let epoch = (i + 1).to_string();
-            node.ask::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await.expect(&did("SET-CONFIG-EPOCH"));
+            node.ask::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await.expect("SET-CONFIG-EPOCH");
         }
         for (node, (first, last)) in set.nodes.iter().zip([("0", "5460"), ("5461", "10922"), ("10923", "16383")]) {
-            node.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", first, last]).await.expect(&did("ADDSLOTSRANGE"));
+            node.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", first, last]).await.expect("ADDSLOTSRANGE");
         }
         let (first, rest) = set.nodes.split_first().unwrap();
-        let bus: (String, String) = first.ask(&["CONFIG", "GET", "cluster-port"]).await.expect(&did("CONFIG GET"));
+        let bus: (String, String) = first.ask(&["CONFIG", "GET", "cluster-port"]).await.expect("CONFIG GET");
         for node in rest {
             let port = first.port().to_string();
-            node.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus.1]).await.expect(&did("MEET"));
+            node.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus.1]).await.expect("MEET");
         }
         for (i, replica) in set.nodes[3..].iter().enumerate() {
-            let id: String = set.nodes[i].ask(&["CLUSTER", "MYID"]).await.expect(&did("MYID"));
+            let id: String = set.nodes[i].ask(&["CLUSTER", "MYID"]).await.expect("MYID");
             let words = ["CLUSTER", "REPLICATE", &id];
             eventually("a node follows", SETTLED, || replica.ask::<()>(&words)).await;
         }

@@ -109,6 +109,8 @@ pub(super) struct Call<'a, P> {
 struct Tries {
     begun: usize,
     ended: usize,
+    /// One failed: the others wait for their turn, and for a while.
+    failed: bool,
 }
 
 /// One place for a connection, on cache lines of its own.
@@ -241,10 +243,10 @@ impl Primary {
         matches!(self.ask(&ping, end).await, Some(Ok(_) | Err(Failure::NoPermission(_))))
     }
 
-    /// Waits until every connection that is wanted so far was tried once.
+    /// Waits until every connection that is wanted so far was made, or one could not be.
     pub(super) async fn tried(&self) {
         let mut tries = self.tries.subscribe();
-        let _ = tries.wait_for(|tries| tries.begun > 0 && tries.ended >= tries.begun).await;
+        let _ = tries.wait_for(|tries| tries.failed || tries.begun > 0 && tries.ended >= tries.begun).await;
     }
 
     fn spare(&self) -> usize {

@@ -129,6 +129,7 @@ pub(super) async fn supervise(mut leave: Leave) {
                 end
             }
             Err(error) => {
+                primary.tries.send_modify(|tries| tries.failed = true);
                 leave.tried();
                 primary.common.counted.redis_errors.inc();
                 tracing::warn!(%error, "no connection to redis");
