@@ -76,7 +76,8 @@ struct State {
     lines: Lines,
     waiters: Waiters,
     outbox: Outbox,
-    timekeeper_sleeps: bool,
+    /// The timekeeper sleeps until then; nothing: until it is woken.
+    timekeeper: Option<Instant>,
 }
 
 /// Counters that are known to refuse, by their index in the plan.
@@ -123,7 +124,7 @@ impl Spender {
                 lines: Lines::default(),
                 waiters: Waiters::default(),
                 outbox: Outbox::default(),
-                timekeeper_sleeps: false,
+                timekeeper: None,
             }),
             ready: Notify::new(),
             timed: Notify::new(),
@@ -228,14 +229,11 @@ impl Core {
         // From its arrival, also when it has to wait a second time.
         let deadline = *deadline.get_or_insert_with(|| now + redis.deadline());
         let id = state.waiters.enter(deadline);
-        let overdue = state.lines.next_overdue();
         let (line, goes) = state.lines.join(plan, leased, id, now, patience(redis));
         if goes {
             self.post(state, Errand::Line(line));
         }
-        // The timekeeper sleeps until something that was the first when it lay down.
-        state.timekeeper_sleeps |= overdue.is_none() && state.lines.next_overdue().is_some();
-        self.time_matters(state);
+        self.time_matters(state, if goes { deadline } else { now + patience(redis) });
         Begun::Waits(id)
     }
 
@@ -275,10 +273,10 @@ impl Core {
         }
     }
 
-    /// Wakes the timekeeper when it has nothing to do yet.
-    fn time_matters(&self, state: &mut State) {
-        if state.timekeeper_sleeps {
-            state.timekeeper_sleeps = false;
+    /// Wakes the timekeeper when it would sleep for longer.
+    fn time_matters(&self, state: &mut State, at: Instant) {
+        if state.timekeeper.is_none_or(|until| at < until) {
+            state.timekeeper = Some(at);
             self.timed.notify_one();
         }
     }
@@ -321,7 +319,7 @@ impl Core {
                 let lease = (!state.leases.is_empty()).then(|| Instant::now() + leases::LOOK_EVERY);
                 let next =
                     state.waiters.next_deadline().into_iter().chain(state.lines.next_overdue()).chain(lease).min();
-                state.timekeeper_sleeps = next.is_none();
+                state.timekeeper = next;
                 next
             };
             let sleep = async {
@@ -339,7 +337,7 @@ impl Core {
             if state.waiters.expire(now) {
                 redis.expired(self.seat);
             }
-            while let Some(line) = state.lines.overdue(now, patience(redis)) {
+            while let Some(line) = state.lines.overdue(now) {
                 self.post(state, Errand::Line(line));
             }
             self.look_after_leases(state, now, false);

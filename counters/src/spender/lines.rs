@@ -31,6 +31,8 @@ pub(crate) struct Line {
     queued: bool,
     calls: usize,
     last_sent: Instant,
+    /// Until when the first of those who wait waits for the call that is under way, and for it alone.
+    overdue: Option<Instant>,
     hash: u64,
 }
 
@@ -54,7 +56,7 @@ pub(crate) struct Lines {
     lines: Slab<Line>,
     by_plan: HashTable<LineId>,
     hasher: DefaultHashBuilder,
-    /// Lines in which somebody began to wait behind a call, and until when that call alone is waited for.
+    /// Lines in which somebody began to wait behind a call, by the time; what the line does not say any more is void.
     behind: VecDeque<(Instant, LineId)>,
 }
 
@@ -78,6 +80,7 @@ impl Lines {
                 queued: false,
                 calls: 0,
                 last_sent: now,
+                overdue: None,
                 hash,
             };
             let id = self.lines.insert(line);
@@ -89,26 +92,30 @@ impl Lines {
         let goes = !line.queued && line.may_call(now, patience);
         line.queued |= goes;
         if !line.queued && line.waiting.len() == 1 {
-            self.behind.push_back((now + patience, id));
+            let overdue = now + patience;
+            line.overdue = Some(overdue);
+            self.behind.push_back((overdue, id));
         }
         (id, goes)
     }
 
     /// When the next call is to be sent beside one that takes long.
-    pub(crate) fn next_overdue(&self) -> Option<Instant> {
-        self.behind.front().map(|(at, _)| *at)
+    pub(crate) fn next_overdue(&mut self) -> Option<Instant> {
+        while let Some((at, id)) = self.behind.front() {
+            let line = self.lines.get(*id);
+            if line.is_some_and(|line| line.overdue == Some(*at) && !line.queued && !line.waiting.is_empty()) {
+                return Some(*at);
+            }
+            self.behind.pop_front();
+        }
+        None
     }
 
     /// A line whose first has waited long enough behind a call: it is to be put in the outbox.
-    pub(crate) fn overdue(&mut self, now: Instant, patience: Duration) -> Option<LineId> {
-        while let Some((_, id)) = self.behind.pop_front_if(|(at, _)| *at <= now) {
-            let Some(line) = self.lines.get_mut(id) else { continue };
-            if !line.queued && !line.waiting.is_empty() && line.may_call(now, patience) {
-                line.queued = true;
-                return Some(id);
-            }
-        }
-        None
+    pub(crate) fn overdue(&mut self, now: Instant) -> Option<LineId> {
+        let (_, id) = self.next_overdue().filter(|at| *at <= now).and(self.behind.pop_front())?;
+        self.lines.get_mut(id)?.queued = true;
+        Some(id)
     }
 
     pub(crate) fn get_mut(&mut self, id: LineId) -> Option<&mut Line> {
