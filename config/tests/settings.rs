@@ -85,6 +85,10 @@ fn changes_that_need_a_restart_are_named_and_hot_ones_are_not() {
         ]
     );
     assert!(new.needs_restart(&new).is_empty());
+    let mode = |mode: &str| settings(&format!("redis: {{ mode: {mode} }}\n"));
+    assert!(mode("single").needs_restart(&mode("cluster")).is_empty());
+    assert_eq!(mode("single").needs_restart(&mode("embedded")), ["redis.mode"]);
+    assert_eq!(mode("embedded").needs_restart(&mode("cluster")), ["redis.mode"]);
 }
 
 #[test]

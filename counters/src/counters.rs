@@ -86,7 +86,7 @@ impl fmt::Debug for Counters {
 
 impl Counters {
     /// `redis` is watched: a change moves to new connections without a lost call; only a change between `embedded`
-    /// and the rest needs a restart, and so does `pool_size`. Does no I/O yet.
+    /// and the rest needs a restart. Does no I/O yet.
     /// `node` names the connections (`CLIENT SETNAME`).
     pub fn new(
         redis: watch::Receiver<Arc<settings::Redis>>,

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use crate::support::{
     asks::{Rule, ask, limit},
-    eventually,
+    at_last, eventually,
     server::RedisServer,
     topology::{Replicated, Sharded, Watched},
     world::{World, by_store, settings},
@@ -148,7 +148,12 @@ fn as_edge(mut set: edgequota_config::settings::Redis) -> edgequota_config::sett
 }
 
 /// Counts with these rules. Without one of them it says which.
-async fn counts_until(set: edgequota_config::settings::Redis, missing: &str, take_away: impl FnOnce()) {
+async fn counts_until(
+    set: edgequota_config::settings::Redis,
+    missing: &str,
+    take_away: impl FnOnce(),
+    give_back: impl FnOnce(),
+) {
     let asks = [ask(strict("default"), "acme"), ask(strict("search"), "b")];
     let world = World::new(set.clone()).await;
     world.recovered(&asks[0]).await;
@@ -162,13 +167,22 @@ async fn counts_until(set: edgequota_config::settings::Redis, missing: &str, tak
     })
     .await;
     assert!(!world.counters.healthy() && world.metric("edgequota_redis_permission_errors_total") > 0.0);
+    give_back();
+    at_last("the problem is over", || async {
+        world.verdict(&asks).await;
+        world.counters.healthy() && world.counters.problem().is_none()
+    })
+    .await;
+    assert!(by_store(&world.verdict(&asks).await));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rules_of_replication() {
     let set = Replicated::start().await;
-    allow(&set.servers, &format!("{ACL_RULES} {ACL_FOUND}"));
-    counts_until(as_edge(set.settings()), "+role", || allow(&set.servers, ACL_RULES)).await;
+    let all = format!("{ACL_RULES} {ACL_FOUND}");
+    allow(&set.servers, &all);
+    let (less, more) = (|| allow(&set.servers, ACL_RULES), || allow(&set.servers, &all));
+    counts_until(as_edge(set.settings()), "+role", less, more).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,8 +192,9 @@ async fn the_rules_of_sentinel() {
     allow(&stand.sentinels, ACL_SENTINEL);
     let mut set = as_edge(stand.settings());
     (set.sentinel_username, set.sentinel_password) = ("edge".to_owned(), SecretString::from("pass"));
-    let less = ACL_SENTINEL.replace("+sentinel|get-master-addr-by-name ", "");
-    counts_until(set, "+sentinel|get-master-addr-by-name", || allow(&stand.sentinels, &less)).await;
+    let rest = ACL_SENTINEL.replace("+sentinel|get-master-addr-by-name ", "");
+    let (less, more) = (|| allow(&stand.sentinels, &rest), || allow(&stand.sentinels, ACL_SENTINEL));
+    counts_until(set, "+sentinel|get-master-addr-by-name", less, more).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,7 +203,8 @@ async fn the_rules_of_a_cluster() {
     let all = format!("{ACL_RULES} {ACL_CLUSTER}");
     for missing in ["+cluster|slots", "+asking"] {
         allow(&cluster.nodes, &all);
-        let less = all.replace(&format!(" {missing}"), "");
-        counts_until(as_edge(cluster.settings()), missing, || allow(&cluster.nodes, &less)).await;
+        let rest = all.replace(&format!(" {missing}"), "");
+        let (less, more) = (|| allow(&cluster.nodes, &rest), || allow(&cluster.nodes, &all));
+        counts_until(as_edge(cluster.settings()), missing, less, more).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use edgequota_config::settings::Redis;
+use edgequota_config::settings::{Redis, RedisMode};
 use edgequota_counters::{Refusal, Verdict, store::Purpose};
 use edgequota_policy::limit::FailurePolicy;
 
@@ -205,6 +205,16 @@ async fn settings_lead_from_one_topology_to_another_without_a_lost_request() {
         eventually("the new servers count", || async { calls(servers) > before + 200 }).await;
         traffic.decided().await;
     }
+    // What leads nowhere changes nothing, and does not stand in the way of what comes after it.
+    let nowhere = || vec!["127.0.0.1:1".to_owned()];
+    world.edit(|redis| (redis.mode, redis.endpoints) = (RedisMode::Cluster, nowhere()));
+    traffic.decided().await;
+    pause(1_000).await;
+    world.edit(|redis| (redis.mode, redis.pool_size) = (RedisMode::Single, 4));
+    traffic.decided().await;
+    pause(1_000).await;
+    world.edit(|redis| *redis = settings(&single));
+    traffic.decided().await;
     world.edit(|redis| redis.pool_size = 5);
     eventually("more connections may be made", || async { world.counters.healthy() }).await;
     traffic.decided().await;

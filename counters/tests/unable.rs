@@ -7,13 +7,18 @@ use edgequota_policy::{GoDuration, limit::FailurePolicy};
 
 use crate::support::{
     asks::{ask, limit},
-    eventually,
+    eventually, pause,
     server::RedisServer,
     traffic::Traffic,
     world::{World, by_store, settings},
 };
 
 const CLOSED: Verdict = Verdict::Refused(Refusal::Unavailable { code: 503 });
+
+/// So that a later request of that subject is refused.
+async fn spend_the_poors(world: &World) {
+    assert!(by_store(&world.verdict(&[ask(limit("default", 1, FailurePolicy::FailClosed), "poor")]).await));
+}
 
 /// Each failure policy answers, and the reason is shown; once it is mended all is well.
 async fn is_unable(server: &RedisServer, world: &World, code: &str, mend: impl FnOnce()) {
@@ -25,8 +30,24 @@ async fn is_unable(server: &RedisServer, world: &World, code: &str, mend: impl F
     let problem = world.counters.problem().expect("it is shown");
     assert!(problem.contains(code), "{problem}");
     assert!(world.counters.stats().0 >= 3 && world.counters.stats().1 == 3);
+    // A refusal writes nothing, so it proves nothing.
+    let poor = [ask(limit("default", 1, FailurePolicy::FailClosed), "poor")];
+    pause(1_100).await;
+    assert!(matches!(world.verdict(&poor).await, Verdict::Refused(Refusal::Limited { .. })));
+    assert!(!world.counters.healthy());
+    // Who starts now is connected, and shows why it cannot count.
+    let other = World::new(settings(server)).await;
+    eventually("it is shown", || async { other.counters.problem().is_some_and(|problem| problem.contains(code)) })
+        .await;
     let before = server.text(&["CLIENT", "LIST"]).matches("name=edgequota-").count();
     mend();
+    other.recovered(&poor[0]).await;
+    drop(other);
+    eventually("the other one is gone", || async {
+        server.text(&["CLIENT", "LIST"]).matches("name=edgequota-").count() == before / 2
+    })
+    .await;
+    let before = before / 2;
     assert!(by_store(&world.verdict(&asks(FailurePolicy::FailClosed)).await));
     assert!(world.counters.healthy() && world.counters.problem().is_none());
     assert_eq!(
@@ -40,6 +61,7 @@ async fn is_unable(server: &RedisServer, world: &World, code: &str, mend: impl F
 async fn out_of_memory() {
     let server = RedisServer::start();
     let world = World::with(&server).await;
+    spend_the_poors(&world).await;
     server.run(&["CONFIG", "SET", "maxmemory", "1"]);
     is_unable(&server, &world, "OOM", || drop(server.run(&["CONFIG", "SET", "maxmemory", "0"]))).await;
 }
@@ -48,6 +70,7 @@ async fn out_of_memory() {
 async fn unable_to_save() {
     let server = RedisServer::start();
     let world = World::with(&server).await;
+    spend_the_poors(&world).await;
     std::fs::remove_dir_all(server.dir()).expect("it is there");
     server.run(&["CONFIG", "SET", "save", "3600 1"]);
     let _ = server.try_run(&["BGSAVE"]);

@@ -28,13 +28,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use edgequota_config::settings;
+use edgequota_config::settings::{self, RedisMode};
 use smallvec::SmallVec;
-use tokio::{
-    sync::watch,
-    task::AbortHandle,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, task::AbortHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -183,22 +179,29 @@ impl Redis {
         let mut changes = self.settings.clone();
         loop {
             let settings = changes.borrow_and_update().clone();
-            let mut topology = self.topology.load_full();
-            if topology.is_for(&settings) {
+            let topology = self.topology.load_full();
+            // Between the embedded store and Redis nothing leads without a restart.
+            if topology.is_for(&settings) && settings.mode != RedisMode::Embedded {
                 topology.adopt(&settings);
-            } else {
+            } else if settings.mode != RedisMode::Embedded {
                 let crew = Arc::clone(&self.crew);
                 let common = Common::new(&settings, Arc::clone(&self.counted), &self.node, crew);
                 let next = Arc::new(Topology::new(&Arc::new(common)));
-                let patience = settings.dial_timeout.non_zero().unwrap_or(LONG);
-                tokio::select! {
-                    () = next.follow() => {}
-                    _ = timeout(patience, next.tried()) => {}
+                let works = tokio::select! {
+                    () = next.follow() => false,
+                    () = topology.follow() => false,
+                    () = next.ready() => true,
+                    () = changed(&mut changes) => false,
                     () = self.stop.cancelled() => return,
+                };
+                if works {
+                    self.crew.all().iter().for_each(|(seat, runtime)| next.attach(*seat, runtime));
+                    self.topology.store(next);
                 }
-                self.topology.store(Arc::clone(&next));
-                topology = next;
+                // With the settings that are in force by now.
+                changes.mark_changed();
             }
+            let topology = self.topology.load_full();
             tokio::select! {
                 () = topology.follow() => {}
                 () = changed(&mut changes) => {}

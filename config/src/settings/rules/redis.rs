@@ -9,7 +9,10 @@ use crate::{
 pub(super) fn check(rules: &mut Rules<'_>, block: &str, redis: &Redis) {
     for (i, endpoint) in redis.endpoints.iter().enumerate() {
         if !address::is_endpoint(endpoint) {
-            let message = format!("invalid {block}.endpoints {}: host:port is expected", shown(endpoint));
+            // What stands before an `@` may be a password.
+            let address = endpoint.rsplit_once('@').map(|(_, address)| format!("[REDACTED]@{address}"));
+            let written = shown(address.as_ref().unwrap_or(endpoint));
+            let message = format!("invalid {block}.endpoints {written}: host:port is expected");
             rules.add(format!("{block}.endpoints[{i}]"), message);
         }
     }

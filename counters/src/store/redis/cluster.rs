@@ -69,8 +69,8 @@ pub(super) struct Node {
 
 /// Why a whole plan came to nothing at one node.
 enum Trouble {
-    /// Its keys are apart.
-    Apart,
+    /// Its keys are apart. Whether its credits may still be given is said, too.
+    Apart(Credits),
     Store(StoreError),
 }
 
@@ -164,7 +164,9 @@ impl Cluster {
         match self.whole(errand).await {
             Ok(replies) => Ok(replies),
             // A slot that moves has some of its keys here and some there: one by one they are found.
-            Err(Trouble::Apart) => parts::send(self, errand, parts::by_counter(errand.plan)).await,
+            Err(Trouble::Apart(credits)) => {
+                parts::send(self, &parts::Errand { credits, ..*errand }, parts::by_counter(errand.plan)).await
+            }
             Err(Trouble::Store(error)) => Err(error),
         }
     }
@@ -195,7 +197,7 @@ impl Cluster {
                     asking = true;
                     self.reach(&to, slot, end).await.map_err(Trouble::Store)?
                 }
-                Redirect::Apart => return Err(Trouble::Apart),
+                Redirect::Apart => return Err(Trouble::Apart(credits)),
             };
         }
         Err(Trouble::Store(StoreError::Server("the nodes of the cluster send the call in a circle".to_owned())))
@@ -249,6 +251,10 @@ impl Cluster {
         nodes.retain(|_, node| map.has(node) || node.used_us.load(Ordering::Relaxed) + UNUSED_US > now_us);
     }
 
+    fn known(&self, endpoint: &Endpoint) -> Option<Arc<Node>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).get(endpoint).cloned()
+    }
+
     fn all_nodes(&self) -> Vec<Arc<Node>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
@@ -278,6 +284,22 @@ impl Cluster {
         let _ = looked.wait_for(|looked| *looked).await;
         let map = self.map.load_full();
         join_all(map.nodes().iter().map(|node| node.primary.tried())).await;
+    }
+
+    /// Waits until somebody counts, and whoever else should was tried.
+    pub(super) async fn ready(&self) {
+        let mut looked = self.looked.subscribe();
+        loop {
+            looked.mark_unchanged();
+            let map = self.map.load_full();
+            join_all(map.nodes().iter().map(|node| node.primary.tried())).await;
+            if map.nodes().iter().any(|node| node.primary.is_connected()) {
+                return;
+            }
+            if looked.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     pub(super) fn healthy(&self) -> bool {

@@ -57,7 +57,16 @@ pub(super) struct Common {
     slots: usize,
     deadline_us: AtomicU64,
     /// Why it cannot be found out who counts.
-    obstacle: ArcSwapOption<String>,
+    obstacles: [ArcSwapOption<String>; 2],
+}
+
+/// What a missing ACL rule can keep us from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// Asking servers for their role.
+    Role,
+    /// Asking the Sentinels or the nodes of a cluster who it is.
+    Directory,
 }
 
 impl Common {
@@ -72,7 +81,7 @@ impl Common {
             crew,
             slots,
             deadline_us: AtomicU64::new(0),
-            obstacle: ArcSwapOption::empty(),
+            obstacles: Default::default(),
         };
         common.adopt(settings);
         common
@@ -113,23 +122,27 @@ impl Common {
     }
 
     /// A missing ACL rule, or nothing, keeps us from finding out who counts.
-    pub(super) fn obstacle_is(&self, obstacle: Option<&str>) {
-        let known = self.obstacle.load();
+    pub(super) fn obstacle_is(&self, which: Obstacle, obstacle: Option<&str>) {
+        let place = &self.obstacles[which as usize];
+        let known = place.load();
         if known.as_deref().map(String::as_str) == obstacle {
             return;
         }
         match obstacle {
             Some(message) => {
                 self.counted.permission_errors.inc();
-                tracing::error!(message, "redis refuses what finding the primary needs: extend the ACL of this user");
+                tracing::error!(
+                    problem = message,
+                    "redis refuses what finding the primary needs: extend the ACL of this user"
+                );
             }
             None => tracing::info!("redis permits finding the primary"),
         }
-        self.obstacle.store(obstacle.map(|message| Arc::new(message.to_owned())));
+        place.store(obstacle.map(|message| Arc::new(message.to_owned())));
     }
 
     pub(super) fn obstacle(&self) -> Option<String> {
-        self.obstacle.load().as_deref().cloned()
+        self.obstacles.iter().find_map(|obstacle| obstacle.load().as_deref().cloned())
     }
 
     /// Microseconds since the start.

@@ -37,6 +37,8 @@ pub(super) struct Made {
     pub(super) fate: Arc<Fate>,
     /// A missing ACL rule.
     pub(super) permission: Option<String>,
+    /// It cannot write now.
+    pub(super) unable: Option<String>,
     /// `maxmemory-policy`, when it could be read.
     pub(super) eviction: Option<String>,
 }
@@ -95,18 +97,20 @@ pub(super) async fn connect(
         if matches!(settings.mode, RedisMode::Replication | RedisMode::Sentinel) {
             probe::is_primary(&mut handle).await?;
         }
-        let permission = loop {
+        let (permission, unable) = loop {
             match probe::probe(&mut handle, place.slot).await {
                 // It will be there soon: no failed connect, no backoff.
                 Err(Failure::NotReady(_)) => sleep(LOADING_EVERY).await,
-                probed => break probed?,
+                // The calls will say so, and say when it is over.
+                Err(Failure::Unable(message)) => break (None, Some(message)),
+                probed => break (probed?, None),
             }
         };
         let eviction = probe::eviction_policy(&mut handle).await;
-        Ok::<_, Failure>((permission, eviction))
+        Ok::<_, Failure>((permission, unable, eviction))
     };
     match timeout(settings.dial_timeout.non_zero().unwrap_or(LONG), setup).await {
-        Ok(Ok((permission, eviction))) => Ok(Made { handle, fate, permission, eviction }),
+        Ok(Ok((permission, unable, eviction))) => Ok(Made { handle, fate, permission, unable, eviction }),
         Ok(Err(failure)) => Err(failed(without(&crate::store::StoreError::from(failure).to_string(), password))),
         Err(_) => Err(failed("no answer within redis.dial_timeout".to_owned())),
     }

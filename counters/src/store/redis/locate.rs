@@ -3,7 +3,10 @@
 mod replication;
 mod sentinel;
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use edgequota_config::settings::{Redis, RedisMode};
 use redis::{Cmd, Value};
@@ -14,7 +17,7 @@ use tokio::{
 
 use super::{
     LONG,
-    common::Common,
+    common::{Common, Obstacle},
     connect,
     dial::dial,
     endpoint::Endpoint,
@@ -55,8 +58,8 @@ struct Scout<'a> {
 }
 
 impl Scout<'_> {
-    /// `None`: no answer, or none that says.
-    async fn role(&self, endpoint: &Endpoint) -> Option<Role> {
+    /// `None`: no answer, or none that says; of a missing rule, `refused` keeps what the server said.
+    async fn role(&self, endpoint: &Endpoint, refused: &Mutex<Option<String>>) -> Option<Role> {
         let end = Instant::now() + patience(self.settings);
         let mut role = Cmd::new();
         role.arg("ROLE");
@@ -65,17 +68,26 @@ impl Scout<'_> {
             None => ask_once(self.common, self.settings, endpoint, &role, end).await?,
         };
         match answer {
-            Ok(value) => {
-                self.common.obstacle_is(None);
-                Role::of(&value)
-            }
+            Ok(value) => Role::of(&value),
             Err(failure) => {
                 if let Failure::NoPermission(message) = &failure {
-                    self.common.obstacle_is(Some(&format!("+role is missing ({message})")));
+                    *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.clone());
                 }
                 tracing::debug!(%endpoint, ?failure, "a server does not tell its role");
                 None
             }
+        }
+    }
+}
+
+impl Scout<'_> {
+    /// What a look has come to. A rule that is missing somewhere is no obstacle when the primary was found all the same.
+    fn looked(&self, found: bool, refused: &Mutex<Option<String>>) {
+        let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let obstacle = refused.filter(|_| !found).map(|message| format!("+role is missing ({message})"));
+        self.common.obstacle_is(Obstacle::Role, obstacle.as_deref());
+        if found && !self.primary.is_connected() {
+            self.primary.try_now();
         }
     }
 }

@@ -230,6 +230,24 @@ impl Primary {
         self.next_live(self.spare(), None, end).await.is_some()
     }
 
+    /// Waits for a connection, for ever.
+    pub(super) async fn ready(&self) {
+        loop {
+            let made = self.connected.notified();
+            tokio::pin!(made);
+            made.as_mut().enable();
+            if self.is_connected() {
+                return;
+            }
+            made.await;
+        }
+    }
+
+    /// There is news that it should be there: those who wait for their turn to connect do so now.
+    pub(super) fn try_now(&self) {
+        self.dialling.now();
+    }
+
     /// Has a connection that lives.
     pub(super) fn is_connected(&self) -> bool {
         self.slots.iter().any(Slot::is_live)
@@ -295,7 +313,13 @@ impl Primary {
         let (mut loading, mut rerouted) = (false, false);
         loop {
             let failure = match timeout_at(end, self.exchange(&connection, &command, load, asking)).await {
-                Ok(Ok(value)) => return self.read(&value, plans).map_err(CallError::Store),
+                Ok(Ok(value)) => {
+                    return self.read(&value, plans).map_err(|error| {
+                        // Nobody knows what it answers to, now and from now on.
+                        self.condemn(&connection);
+                        CallError::Store(error)
+                    });
+                }
                 Ok(Err(failure)) => failure,
                 Err(_) => {
                     self.missed(&connection, waiting);
@@ -309,7 +333,9 @@ impl Primary {
                     command = with_source(plans, credits);
                 }
                 // A debit may be sent twice (it can only cost more), a credit may not; the second try goes elsewhere.
-                Failure::Broken(_) | Failure::NotWritable(_) if !rerouted => {
+                Failure::Broken(_) | Failure::NotWritable(_)
+                    if !rerouted && (matches!(failure, Failure::NotWritable(_)) || plans.iter().all(may_repeat)) =>
+                {
                     if matches!(failure, Failure::NotWritable(_)) {
                         self.common.counted.readonly_retries.inc();
                     }
@@ -354,7 +380,7 @@ impl Primary {
         load: Load,
         asking: bool,
     ) -> Result<Value, Failure> {
-        let waiting = connection.send(load);
+        let waiting = connection.send(load, || self.common.now_us());
         let mut handle = connection.handle();
         let answer = if asking {
             let mut both = Pipeline::with_capacity(2);
@@ -393,8 +419,13 @@ impl Primary {
             }
         }
         if self.has_problem.load(Ordering::Relaxed) {
-            self.counted_well();
+            self.counted_well(all.iter().any(|replies| replies.granted > 0));
         }
         Ok(all)
     }
+}
+
+/// Executed twice, it costs tokens at most. What an administrator adds would be there twice.
+fn may_repeat<P: Borrow<Plan>>(plan: &P) -> bool {
+    !matches!(plan.borrow().purpose, Purpose::Add(_))
 }

@@ -155,6 +155,14 @@ impl Topology {
         }
     }
 
+    /// Waits until it counts.
+    pub(super) async fn ready(&self) {
+        match self {
+            Topology::One(one) => one.primary.ready().await,
+            Topology::Cluster(cluster) => cluster.ready().await,
+        }
+    }
+
     pub(super) fn healthy(&self) -> bool {
         let all = match self {
             Topology::One(one) => one.primary.healthy(),

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{Cluster, Node};
 use crate::store::redis::{
+    common::Obstacle,
     endpoint::Endpoint,
     failure::Failure,
     locate::{ask_once, patience},
@@ -97,8 +98,8 @@ impl Cluster {
             nodes.retain(|node| node.primary.is_connected() && node.primary.healthy());
             fastrand::shuffle(&mut nodes);
             for node in nodes {
-                let Some(Ok(value)) = node.primary.ask(&question, Instant::now() + ANSWER).await else { continue };
-                if let Some(layout) = layout(&value, &node.endpoint.host) {
+                let Some(answer) = node.primary.ask(&question, Instant::now() + ANSWER).await else { continue };
+                if let Some(layout) = self.told(answer, &node.endpoint) {
                     return Some(layout);
                 }
             }
@@ -111,25 +112,42 @@ impl Cluster {
         let mut asked: FuturesUnordered<_> = places
             .iter()
             .map(|place| async move {
-                match ask_once(&self.common, settings, place, question, end).await? {
-                    Ok(value) => layout(&value, &place.host),
-                    Err(failure) => {
-                        if let Failure::NoPermission(message) = &failure {
-                            self.common.obstacle_is(Some(&format!("+cluster|slots is missing ({message})")));
-                        }
-                        tracing::debug!(endpoint = %place, ?failure, "a node does not tell who has which slots");
-                        None
-                    }
-                }
+                // To whom there is a connection already there may be room for no other.
+                let known = self.known(place);
+                let answer = match &known {
+                    Some(node) => node.primary.ask_at(place, question, end).await,
+                    None => None,
+                };
+                let answer = match answer {
+                    Some(answer) => answer,
+                    None => ask_once(&self.common, settings, place, question, end).await?,
+                };
+                self.told(answer, place)
             })
             .collect();
         while let Some(answer) = asked.next().await {
             if answer.is_some() {
-                self.common.obstacle_is(None);
                 return answer;
             }
         }
         None
+    }
+
+    fn told(&self, answer: Result<Value, Failure>, by: &Endpoint) -> Option<Layout> {
+        match answer {
+            Ok(value) => {
+                self.common.obstacle_is(Obstacle::Directory, None);
+                layout(&value, &by.host)
+            }
+            Err(failure) => {
+                if let Failure::NoPermission(message) = &failure {
+                    let obstacle = format!("+cluster|slots is missing ({message})");
+                    self.common.obstacle_is(Obstacle::Directory, Some(&obstacle));
+                }
+                tracing::debug!(endpoint = %by, ?failure, "a node does not tell who has which slots");
+                None
+            }
+        }
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) async fn send(cluster: &Arc<Cluster>, errand: &Errand<'_>, parts: Vec
         async move {
             cluster.whole(&errand).await.map_err(|trouble| match trouble {
                 Trouble::Store(error) => error,
-                Trouble::Apart => StoreError::NotWritable("its slot moves between nodes".to_owned()),
+                Trouble::Apart(_) => StoreError::NotWritable("its slot moves between nodes".to_owned()),
             })
         }
     }));

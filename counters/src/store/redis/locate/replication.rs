@@ -1,6 +1,6 @@
 //! `replication`: the primary is whichever of the endpoints says that it is one.
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -24,7 +24,8 @@ pub(super) async fn follow(scout: &Scout<'_>, target: &watch::Sender<Target>, do
     loop {
         let looked = Instant::now();
         let known = target.borrow().place().map(|place| place.endpoint.clone());
-        let seen = look(scout, &endpoints).await;
+        let refused = Mutex::default();
+        let seen = look(scout, &endpoints, &refused).await;
         let found = choose(&seen, known.as_ref());
         // It is not what it was. When it only cannot be reached it may yet be.
         let gone = |known| seen.iter().any(|(at, role)| *at == known && *role == Role::Replica);
@@ -35,6 +36,7 @@ pub(super) async fn follow(scout: &Scout<'_>, target: &watch::Sender<Target>, do
         } else if known.is_none_or(gone) && publish(target, Target::Nowhere) {
             tracing::warn!("none of redis.endpoints says that it is the primary");
         }
+        scout.looked(found.is_some(), &refused);
         let next = looked + if found.is_some() { again_in(BELIEVED) } else { again_in(Duration::from_secs(1)) };
         tokio::select! {
             () = sleep_until(next) => {}
@@ -44,8 +46,8 @@ pub(super) async fn follow(scout: &Scout<'_>, target: &watch::Sender<Target>, do
 }
 
 /// What the endpoints say.
-async fn look(scout: &Scout<'_>, endpoints: &[Endpoint]) -> Vec<(Endpoint, Role)> {
-    let asked = endpoints.iter().map(|endpoint| async move { (endpoint, scout.role(endpoint).await) });
+async fn look(scout: &Scout<'_>, endpoints: &[Endpoint], refused: &Mutex<Option<String>>) -> Vec<(Endpoint, Role)> {
+    let asked = endpoints.iter().map(|endpoint| async move { (endpoint, scout.role(endpoint, refused).await) });
     let mut asked: FuturesUnordered<_> = asked.collect();
     let mut seen = Vec::new();
     let mut end = None;

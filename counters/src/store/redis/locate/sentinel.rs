@@ -17,8 +17,9 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 
-use super::{BELIEVED, LOOKED, Scout, again_in};
+use super::{BELIEVED, LOOKED, Scout, again_in, patience};
 use crate::store::redis::{
+    common::Obstacle,
     connect,
     dial::{Login, dial},
     endpoint::Endpoint,
@@ -56,8 +57,8 @@ struct Line {
 enum News {
     /// A Sentinel says that this is the primary now.
     Switched(Endpoint),
-    /// A Sentinel can be asked that could not before.
-    Reached,
+    /// A Sentinel can be asked that could not before, or cannot.
+    Tried,
 }
 
 /// Never ready.
@@ -80,6 +81,8 @@ async fn decide(
     mut told: mpsc::Receiver<News>,
 ) {
     let mut switched = None;
+    // The first connection, or the first that could not be made.
+    let _ = timeout(patience(scout.settings), told.recv()).await;
     loop {
         let looked = Instant::now();
         let mut named = ask_all(scout, sentinels).await;
@@ -89,7 +92,8 @@ async fn decide(
             named.retain(|known| *known != endpoint);
             named.insert(0, endpoint);
         }
-        let roles = join_all(named.iter().map(|endpoint| scout.role(endpoint))).await;
+        let refused = Mutex::default();
+        let roles = join_all(named.iter().map(|endpoint| scout.role(endpoint, &refused))).await;
         let found = named.iter().zip(&roles).find(|(_, role)| matches!(role, Some(Role::Primary(_))));
         let known = target.borrow().place().map(|place| place.endpoint.clone());
         match found {
@@ -101,7 +105,7 @@ async fn decide(
             None => {
                 let demoted = match &known {
                     None => true,
-                    Some(known) => scout.role(known).await == Some(Role::Replica),
+                    Some(known) => scout.role(known, &refused).await == Some(Role::Replica),
                 };
                 if demoted && publish(target, Target::Nowhere) {
                     let why = if reached { "whom the sentinels name is no primary" } else { "no sentinel names one" };
@@ -109,6 +113,7 @@ async fn decide(
                 }
             }
         }
+        scout.looked(found.is_some(), &refused);
         let tells = sentinels.iter().any(|sentinel| sentinel.line().is_some_and(|line| line.tells));
         let pause = if found.is_some() && tells { BELIEVED } else { Duration::from_secs(1) };
         tokio::select! {
@@ -156,12 +161,11 @@ async fn ask_all(scout: &Scout<'_>, sentinels: &[Sentinel]) -> Vec<Endpoint> {
             None => votes.push((1, endpoint)),
         }
     }
-    if votes.is_empty()
-        && let Some(message) = &*refused.lock().unwrap_or_else(PoisonError::into_inner)
-    {
-        let rule = "+sentinel|get-master-addr-by-name is missing at the sentinels";
-        scout.common.obstacle_is(Some(&format!("{rule} ({message})")));
-    }
+    let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let obstacle = refused.filter(|_| votes.is_empty());
+    let rule = "+sentinel|get-master-addr-by-name is missing at the sentinels";
+    let obstacle = obstacle.map(|message| format!("{rule} ({message})"));
+    scout.common.obstacle_is(Obstacle::Directory, obstacle.as_deref());
     votes.sort_by_key(|(votes, _)| std::cmp::Reverse(*votes));
     votes.into_iter().map(|(_, endpoint)| endpoint).collect()
 }
@@ -194,6 +198,7 @@ async fn listen(scout: &Scout<'_>, sentinel: &Sentinel, news: &mpsc::Sender<News
             tracing::warn!(sentinel = %sentinel.endpoint, error, "no connection to a sentinel");
         }
         sentinel.set(None);
+        let _ = news.try_send(News::Tried);
         pause = if born.elapsed() > PAUSE { Duration::from_secs(1) } else { (pause * 2).min(PAUSE) };
         sleep(pause.mul_f64(fastrand::f64())).await;
     }
@@ -224,7 +229,7 @@ async fn hear(scout: &Scout<'_>, sentinel: &Sentinel, news: &mpsc::Sender<News>)
         tells = false;
     }
     sentinel.set(Some(Line { handle: handle.clone(), tells }));
-    let _ = news.try_send(News::Reached);
+    let _ = news.try_send(News::Tried);
     let mut ping = Cmd::new();
     ping.arg("PING");
     loop {

@@ -20,6 +20,7 @@ pub(super) struct Connection {
     sent: AtomicU64,
     answered: AtomicU64,
     answered_us: AtomicU64,
+    busy_us: AtomicU64,
     waiting: AtomicU64,
     attention: Notify,
 }
@@ -75,6 +76,7 @@ impl Connection {
             sent: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             answered_us: AtomicU64::new(0),
+            busy_us: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             attention: Notify::new(),
         }
@@ -104,7 +106,10 @@ impl Connection {
     }
 
     /// Counts a call that is about to be sent.
-    pub(super) fn send(&self, load: Load) -> Waiting<'_> {
+    pub(super) fn send(&self, load: Load, now_us: impl FnOnce() -> u64) -> Waiting<'_> {
+        if self.unanswered() == 0 {
+            self.busy_us.store(now_us(), Ordering::Relaxed);
+        }
         self.waiting.fetch_add(load.requests, Ordering::Relaxed);
         let number = self.sent.fetch_add(load.plans, Ordering::Relaxed) + load.plans;
         Waiting { connection: self, number, requests: load.requests }
@@ -128,6 +133,11 @@ impl Connection {
     /// When the newest answer came, microseconds since the store's start; zero: never.
     pub(super) fn answered_us(&self) -> u64 {
         self.answered_us.load(Ordering::Relaxed)
+    }
+
+    /// Since when there is a call without an answer, microseconds since the store's start; `None`: there is none.
+    pub(super) fn busy_us(&self) -> Option<u64> {
+        (self.unanswered() > 0).then(|| self.busy_us.load(Ordering::Relaxed))
     }
 
     /// Asks the supervisor to find out whether the server still answers.

@@ -80,16 +80,19 @@ impl Primary {
     /// Silence towards everybody for a whole deadline opens the breaker; whatever was the reason, the supervisor begins to
     /// ping.
     fn judge_silence(&self, waited: u64) {
-        let deadline_us = micros(self.common.deadline());
+        // A request's deadline begins a little before its call is sent.
+        let most_of_it_us = micros(self.common.deadline()) / 8 * 7;
         let mut waiting = waited;
-        let mut answered_us = 0;
+        let (mut answered_us, mut busy_us) = (0, u64::MAX);
         for slot in &self.slots {
             if let Some(connection) = slot.live() {
                 waiting += connection.waiting();
                 answered_us = answered_us.max(connection.answered_us());
+                busy_us = busy_us.min(connection.busy_us().unwrap_or(u64::MAX));
             }
         }
-        if waiting >= BREAKER_WAITING && answered_us.saturating_add(deadline_us) <= self.common.now_us() {
+        if waiting >= BREAKER_WAITING && answered_us.max(busy_us).saturating_add(most_of_it_us) <= self.common.now_us()
+        {
             self.open_breaker("redis answers nobody");
         }
     }
@@ -137,11 +140,11 @@ impl Primary {
             match problem.kind {
                 Kind::Rule => {
                     tracing::error!(
-                        message = problem.message,
+                        problem = problem.message,
                         "redis refuses what counting needs: extend the ACL of this user"
                     );
                 }
-                Kind::Unable => tracing::error!(message = problem.message, "redis cannot count now"),
+                Kind::Unable => tracing::error!(problem = problem.message, "redis cannot count now"),
             }
             self.problem.store(Some(Arc::new(problem)));
         }
@@ -150,8 +153,12 @@ impl Primary {
 
     /// A call was counted. Others may still be refused (a rule about keys), so a missing rule is dropped only when it was not
     /// met for a while.
-    pub(super) fn counted_well(&self) {
-        let over = |problem: &Problem| problem.kind == Kind::Unable || problem.seen.elapsed() >= 2 * PROBLEM_LASTS;
+    /// A refusal writes nothing: it says nothing about a server that cannot write.
+    pub(super) fn counted_well(&self, wrote: bool) {
+        let over = |problem: &Problem| match problem.kind {
+            Kind::Unable => wrote,
+            Kind::Rule => problem.seen.elapsed() >= 2 * PROBLEM_LASTS,
+        };
         if self.problem.load().as_deref().is_none_or(over) && self.has_problem.swap(false, Ordering::Relaxed) {
             self.problem.store(None);
             tracing::info!("redis counts again");

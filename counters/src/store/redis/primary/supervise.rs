@@ -201,6 +201,9 @@ fn install(primary: &Primary, slot: usize, place: &Place, made: Made, permit: Pe
         primary.common.counted.permission_errors.inc();
         primary.report(Problem::rule(message));
     }
+    if let Some(message) = &made.unable {
+        primary.report(Problem::unable(message));
+    }
     if let Some(policy) = &made.eviction {
         let evicts = policy != "noeviction";
         if primary.evicts.swap(evicts, Ordering::Relaxed) != evicts && evicts {
@@ -231,7 +234,12 @@ async fn tend(
             () = primary.stop.cancelled() => return End::Stop,
             () = connection.condemned() => return End::Lost,
             () = connection.attention() => {
-                if !still_answers(primary, connection, settings).await {
+                let answers = tokio::select! {
+                    answers = still_answers(primary, connection, settings) => answers,
+                    // Whoever is silent here is not waited for when it is known who counts instead.
+                    () = wishes.changed() => return End::Replace,
+                };
+                if !answers {
                     connection.condemn();
                     return End::Lost;
                 }
