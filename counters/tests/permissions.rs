@@ -169,7 +169,7 @@ async fn counts_until(
     assert!(!world.counters.healthy() && world.metric("edgequota_redis_permission_errors_total") > 0.0);
     give_back();
     at_last("the problem is over", || async {
-        world.verdict(&asks).await;
+        world.decider.look(&asks).await;
         world.counters.healthy() && world.counters.problem().is_none()
     })
     .await;

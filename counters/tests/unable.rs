@@ -41,7 +41,8 @@ async fn is_unable(server: &RedisServer, world: &World, code: &str, mend: impl F
         .await;
     let before = server.text(&["CLIENT", "LIST"]).matches("name=edgequota-").count();
     mend();
-    other.recovered(&poor[0]).await;
+    let rich = [ask(limit("default", 100_000, FailurePolicy::FailClosed), "rich")];
+    eventually("it counts", || async { by_store(&other.verdict(&rich).await) }).await;
     drop(other);
     eventually("the other one is gone", || async {
         server.text(&["CLIENT", "LIST"]).matches("name=edgequota-").count() == before / 2

@@ -151,6 +151,14 @@ impl Primary {
         self.has_problem.store(true, Ordering::Relaxed);
     }
 
+    /// Everything that counting needs was tried, and went well.
+    pub(super) fn mended(&self) {
+        if self.has_problem.swap(false, Ordering::Relaxed) {
+            self.problem.store(None);
+            tracing::info!("redis counts again");
+        }
+    }
+
     /// A call was counted. Others may still be refused (a rule about keys), so a missing rule is dropped only when it was not
     /// met for a while.
     /// A refusal writes nothing: it says nothing about a server that cannot write.
@@ -159,9 +167,8 @@ impl Primary {
             Kind::Unable => wrote,
             Kind::Rule => problem.seen.elapsed() >= 2 * PROBLEM_LASTS,
         };
-        if self.problem.load().as_deref().is_none_or(over) && self.has_problem.swap(false, Ordering::Relaxed) {
-            self.problem.store(None);
-            tracing::info!("redis counts again");
+        if self.problem.load().as_deref().is_none_or(over) {
+            self.mended();
         }
     }
 }

@@ -23,11 +23,16 @@ use crate::store::redis::{
     changed,
     connect::{self, ConnectError, Made},
     failure::Failure,
+    probe,
     target::{Place, Target},
 };
 
 /// A connection that ends sooner is treated like a failed connect, so that no server state makes a tight loop.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// A server that refused something is tried again so often, whether or not there are calls.
+const PROBLEM_EVERY: Duration = Duration::from_secs(5);
+/// The longest that this may take.
+const PROBE: Duration = Duration::from_secs(1);
 /// How often a password file is looked at (the kubelet needs up to a minute to change it).
 const PASSWORD_EVERY: Duration = Duration::from_secs(5);
 
@@ -122,7 +127,7 @@ pub(super) async fn supervise(mut leave: Leave) {
                 let born = Instant::now();
                 let connection = install(&primary, slot, place, made, permit);
                 leave.tried();
-                let end = tend(&primary, &connection, &mut wishes, &settings, &password).await;
+                let end = tend(&primary, &connection, place, &mut wishes, &settings, &password).await;
                 if end == End::Lost && born.elapsed() < SHORT_LIFE {
                     primary.dialling.short_lived().await;
                 }
@@ -222,6 +227,7 @@ fn install(primary: &Primary, slot: usize, place: &Place, made: Made, permit: Pe
 async fn tend(
     primary: &Primary,
     connection: &Connection,
+    place: &Place,
     wishes: &mut Wishes,
     settings: &Redis,
     password: &SecretString,
@@ -245,6 +251,13 @@ async fn tend(
                 }
             }
             () = wishes.changed() => return End::Replace,
+            () = sleep(PROBLEM_EVERY), if primary.has_problem.load(Ordering::Relaxed) => {
+                let mut handle = connection.handle();
+                let probed = timeout(PROBE, probe::probe(&mut handle, place.slot)).await;
+                if matches!(probed, Ok(Ok(None))) {
+                    primary.mended();
+                }
+            }
             () = &mut new_password => {
                 tracing::info!("redis.password_file changed");
                 return End::Replace;
