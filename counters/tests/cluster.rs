@@ -176,7 +176,7 @@ async fn a_node_that_comes_back_at_another_address_is_found() {
     at_last("its new address counts", || async { cluster.nodes[1].script_calls() > 0 && world.counters.healthy() })
         .await;
     traffic.decided().await;
-    traffic.end().await;
+    println!("a node at another address: {:?}", traffic.end().await);
 }
 
 /// Moves slots with all their keys while requests go on.

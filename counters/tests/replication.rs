@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use edgequota_policy::limit::FailurePolicy;
@@ -57,6 +57,7 @@ async fn another_primary_by_an_operators_hand_is_followed() {
     assert!(tally.slowest < Duration::from_millis(1500), "{tally:?}");
     assert_eq!(calls(&set.servers[2]), 0);
     assert!(world.counters.healthy());
+    println!("another primary by hand: {tally:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -68,7 +69,9 @@ async fn a_dead_primary_is_left_for_the_one_that_is_promoted() {
     set.servers[0].kill();
     eventually("it is known", || async { !world.counters.healthy() }).await;
     set.promote(2);
+    let promoted = Instant::now();
     traffic.decided().await;
+    println!("replication, killed: decided again {:?} after another was promoted", promoted.elapsed());
     let tally = traffic.end().await;
     assert!(world.counters.healthy() && calls(&set.servers[2]) > 0);
     assert!(tally.slowest < Duration::from_millis(1500), "{tally:?}");

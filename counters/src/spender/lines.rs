@@ -113,7 +113,8 @@ impl Lines {
 
     /// A line whose first has waited long enough behind a call: it is to be put in the outbox.
     pub(crate) fn overdue(&mut self, now: Instant) -> Option<LineId> {
-        let (_, id) = self.next_overdue().filter(|at| *at <= now).and(self.behind.pop_front())?;
+        self.next_overdue().filter(|at| *at <= now)?;
+        let (_, id) = self.behind.pop_front()?;
         self.lines.get_mut(id)?.queued = true;
         Some(id)
     }
@@ -175,3 +176,6 @@ impl Lines {
 fn same(a: &Plan, b: &Plan) -> bool {
     a.len() == b.len() && a.iter().eq(b.iter())
 }
+
+#[cfg(test)]
+mod tests;
