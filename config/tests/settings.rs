@@ -58,12 +58,11 @@ fn what_is_not_built_names_itself() {
                 tracing: { enabled: true, endpoint: 'http://otel:4318' }\n";
     let not_built = settings(text).not_built();
     let paths: Vec<&str> = not_built.iter().map(|p| p.path.as_str()).collect();
-    assert_eq!(
-        paths,
-        ["server.tls.enabled", "server.tls.http3_enabled", "redis.mode", "cache_redis", "tracing.enabled"]
-    );
+    assert_eq!(paths, ["server.tls.enabled", "server.tls.http3_enabled", "cache_redis", "tracing.enabled"]);
     assert!(not_built.iter().all(|p| p.message.contains(&p.path) && p.message.contains("not built")));
-    assert!(settings("redis: { mode: embedded }\n").not_built().is_empty());
+    for mode in ["embedded", "cluster", "sentinel, master_name: m", "replication, endpoints: [\"a:1\", \"b:1\"]"] {
+        assert!(settings(&format!("redis: {{ mode: {mode} }}\n")).not_built().is_empty(), "{mode}");
+    }
 }
 
 #[test]
@@ -86,6 +85,10 @@ fn changes_that_need_a_restart_are_named_and_hot_ones_are_not() {
         ]
     );
     assert!(new.needs_restart(&new).is_empty());
+    let mode = |mode: &str| settings(&format!("redis: {{ mode: {mode} }}\n"));
+    assert!(mode("single").needs_restart(&mode("cluster")).is_empty());
+    assert_eq!(mode("single").needs_restart(&mode("embedded")), ["redis.mode"]);
+    assert_eq!(mode("embedded").needs_restart(&mode("cluster")), ["redis.mode"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use edgequota_config::{
     state::StateDir,
     watch::{Pace, Poke, Target, Watch},
 };
-use edgequota_counters::Counters;
+use edgequota_counters::{Counters, report};
 use edgequota_ops::{
     admin,
     metrics::Metrics,
@@ -228,6 +228,7 @@ impl Bound {
             counters.tried().await;
             probes.started();
         });
+        tokio::spawn(report::problems(options.counters.clone(), options.probes.clone(), ending.clone()));
 
         options.shutdown.reached(Stage::Leaving).await;
         leaving.cancel();

@@ -7,7 +7,7 @@ use std::{
     },
 };
 
-use edgequota_config::settings::{Redis, RedisMode};
+use edgequota_config::settings::{self, RedisMode};
 use edgequota_ops::metrics::Metrics;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -21,7 +21,7 @@ use crate::{
     spender::Spender,
     store::{
         embedded::{CAPACITY, Embedded, Evict},
-        redis::Primary,
+        redis::{Redis, Seat},
     },
 };
 
@@ -43,7 +43,7 @@ pub(crate) struct Shared {
 pub(crate) enum Store {
     Embedded(Arc<Embedded>),
     /// The guard ends the connections with the last of those that count on them.
-    Redis(Arc<Primary>, Arc<DropGuard>),
+    Redis(Arc<Redis>, Arc<DropGuard>),
 }
 
 /// How many data planes and workers the fleet has, as far as known (unknown: 1). Set by the control-plane stream.
@@ -79,25 +79,30 @@ impl fmt::Debug for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.store {
             Store::Embedded(store) => f.debug_tuple("Counters").field(store).finish(),
-            Store::Redis(primary, _) => f.debug_tuple("Counters").field(primary).finish(),
+            Store::Redis(redis, _) => f.debug_tuple("Counters").field(redis).finish(),
         }
     }
 }
 
 impl Counters {
     /// `redis` is watched: a change moves to new connections without a lost call; only a change between `embedded`
-    /// and the rest needs a restart, and so does `pool_size`. Does no I/O yet.
+    /// and the rest needs a restart. Does no I/O yet.
     /// `node` names the connections (`CLIENT SETNAME`).
-    pub fn new(redis: watch::Receiver<Arc<Redis>>, metrics: &Metrics, fleet: FleetSize, node: &str) -> Counters {
+    pub fn new(
+        redis: watch::Receiver<Arc<settings::Redis>>,
+        metrics: &Metrics,
+        fleet: FleetSize,
+        node: &str,
+    ) -> Counters {
         if redis.borrow().mode == RedisMode::Embedded {
             let store = Arc::new(Embedded::new(Clock::monotonic(), CAPACITY, Evict::FullFirst));
             return Counters::embedded(store, metrics, fleet);
         }
         let counted = Arc::new(Counted::new(metrics));
         let stop = CancellationToken::new();
-        let primary = Arc::new(Primary::new(redis, Arc::clone(&counted), node, stop.clone()));
-        metrics::watch_redis(metrics, &primary);
-        Counters::with(Store::Redis(primary, Arc::new(stop.drop_guard())), counted, fleet)
+        let redis = Arc::new(Redis::new(redis, Arc::clone(&counted), node, stop.clone()));
+        metrics::watch_redis(metrics, &redis);
+        Counters::with(Store::Redis(redis, Arc::new(stop.drop_guard())), counted, fleet)
     }
 
     /// With an embedded store that already exists (demo: two data planes and the control plane share one). Of one
@@ -105,9 +110,9 @@ impl Counters {
     pub fn share_embedded(&self, metrics: &Metrics, fleet: FleetSize) -> Counters {
         match &self.0.store {
             Store::Embedded(store) => Counters::embedded(Arc::clone(store), metrics, fleet),
-            Store::Redis(primary, guard) => {
-                metrics::watch_redis(metrics, primary);
-                let store = Store::Redis(Arc::clone(primary), Arc::clone(guard));
+            Store::Redis(redis, guard) => {
+                metrics::watch_redis(metrics, redis);
+                let store = Store::Redis(Arc::clone(redis), Arc::clone(guard));
                 Counters::with(store, Arc::new(Counted::new(metrics)), fleet)
             }
         }
@@ -127,34 +132,26 @@ impl Counters {
     /// At most `pool_size - 1` workers get a connection of their own, later ones share by message; one connection is left
     /// for `ping` and the API.
     pub fn spender(&self, worker: usize) -> Spender {
-        let slot = match &self.0.store {
-            Store::Embedded(_) => 0,
-            Store::Redis(primary, _) => {
-                let slot = primary.slot_of_worker(worker);
-                primary.ensure(slot);
-                slot
-            }
-        };
-        Spender::new(Arc::clone(&self.0), slot)
+        let seat = Seat::Worker(worker);
+        if let Store::Redis(redis, _) = &self.0.store {
+            redis.attach(seat);
+        }
+        Spender::new(Arc::clone(&self.0), seat)
     }
 
     /// For callers that spend nothing, on any multi-thread runtime (admin API, control plane). Call it inside that runtime.
     pub fn decider(&self) -> Decider {
-        let slot = match &self.0.store {
-            Store::Embedded(_) => 0,
-            Store::Redis(primary, _) => {
-                primary.ensure(primary.spare());
-                primary.spare()
-            }
-        };
-        Decider::new(Arc::clone(&self.0), slot)
+        if let Store::Redis(redis, _) = &self.0.store {
+            redis.attach(Seat::Spare);
+        }
+        Decider::new(Arc::clone(&self.0))
     }
 
     /// `PING` answered within two seconds; the embedded store always answers.
     pub async fn ping(&self) -> bool {
         match &self.0.store {
             Store::Embedded(_) => true,
-            Store::Redis(primary, _) => primary.ping().await,
+            Store::Redis(redis, _) => redis.ping().await,
         }
     }
 
@@ -166,8 +163,8 @@ impl Counters {
 
     /// Waits until the store was tried once (connected or failed) on every connection wanted so far, for `/startz`.
     pub async fn tried(&self) {
-        if let Store::Redis(primary, _) = &self.0.store {
-            primary.tried().await;
+        if let Store::Redis(redis, _) = &self.0.store {
+            redis.tried().await;
         }
     }
 
@@ -175,7 +172,7 @@ impl Counters {
     pub fn problem(&self) -> Option<String> {
         match &self.0.store {
             Store::Embedded(_) => None,
-            Store::Redis(primary, _) => primary.problem(),
+            Store::Redis(redis, _) => redis.problem(),
         }
     }
 
@@ -183,7 +180,7 @@ impl Counters {
     pub fn healthy(&self) -> bool {
         match &self.0.store {
             Store::Embedded(_) => true,
-            Store::Redis(primary, _) => primary.healthy(),
+            Store::Redis(redis, _) => redis.healthy(),
         }
     }
 

@@ -6,25 +6,27 @@ use crate::{
     counters::{Shared, Store},
     decision::{self, Ask, Decision},
     plans,
-    store::{Plan, Purpose, Replies, StoreError, redis::Credits},
+    store::{
+        Plan, Purpose, Replies, StoreError,
+        redis::{Credits, Seat},
+    },
 };
 
 /// Looks at counters, and changes them for an administrator. Cheap to clone.
 #[derive(Clone)]
 pub struct Decider {
     shared: Arc<Shared>,
-    slot: usize,
 }
 
 impl fmt::Debug for Decider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decider").field("slot", &self.slot).finish_non_exhaustive()
+        f.debug_struct("Decider").finish_non_exhaustive()
     }
 }
 
 impl Decider {
-    pub(crate) fn new(shared: Arc<Shared>, slot: usize) -> Decider {
-        Decider { shared, slot }
+    pub(crate) fn new(shared: Arc<Shared>) -> Decider {
+        Decider { shared }
     }
 
     /// The decision that a request would get now, by the store; nothing is spent and nothing that a worker remembers or has
@@ -58,8 +60,8 @@ impl Decider {
         }
         match &self.shared.store {
             Store::Embedded(store) => Ok(store.call(&plan)),
-            Store::Redis(primary, _) => {
-                let replies = primary.send(self.slot, &[plan], 1, Credits::Withhold).await?;
+            Store::Redis(redis, _) => {
+                let replies = redis.send(Seat::Spare, &[plan], 1, Credits::Withhold).await?;
                 replies.into_iter().next().ok_or(StoreError::BadReply)
             }
         }

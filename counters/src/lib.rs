@@ -14,6 +14,7 @@ pub mod decision;
 mod failure;
 pub mod metrics;
 mod plans;
+pub mod report;
 pub mod spender;
 pub mod store;
 

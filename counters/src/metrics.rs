@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use edgequota_ops::metrics::{Counter, Metrics};
 
-use crate::store::{embedded::Embedded, redis::Primary};
+use crate::store::{embedded::Embedded, redis::Redis};
 
 /// A counter that also remembers whether there is anything to add.
 #[derive(Clone)]
@@ -91,14 +91,14 @@ impl Counted {
 }
 
 /// Gauges of a process that counts in Redis.
-pub(crate) fn watch_redis(metrics: &Metrics, primary: &Arc<Primary>) {
-    gauge(metrics, "edgequota_redis_healthy", HEALTHY, primary, |primary| primary.healthy());
+pub(crate) fn watch_redis(metrics: &Metrics, redis: &Arc<Redis>) {
+    gauge(metrics, "edgequota_redis_healthy", HEALTHY, redis, |redis| redis.healthy());
     gauge(
         metrics,
         "edgequota_redis_may_evict",
         "1 while the maxmemory-policy of Redis is other than noeviction.",
-        primary,
-        |primary| primary.evicts(),
+        redis,
+        |redis| redis.evicts(),
     );
 }
 

@@ -33,7 +33,10 @@ use crate::{
     counters::{Shared, Store},
     decision::{Ask, Decision},
     plans,
-    store::{Counter, CounterReply, Plan, Purpose, Replies, StoreError, redis::Primary},
+    store::{
+        Counter, CounterReply, Plan, Purpose, Replies, StoreError,
+        redis::{Redis, Seat},
+    },
 };
 use denied::Denied;
 use leases::Leases;
@@ -52,7 +55,7 @@ pub struct Spender {
 /// What the spender's tasks share.
 struct Core {
     shared: Arc<Shared>,
-    slot: usize,
+    seat: Seat,
     state: RefCell<State>,
     seen: RefCell<Seen>,
     /// The outbox has something.
@@ -73,7 +76,8 @@ struct State {
     lines: Lines,
     waiters: Waiters,
     outbox: Outbox,
-    timekeeper_sleeps: bool,
+    /// The timekeeper sleeps until then; nothing: until it is woken.
+    timekeeper: Option<Instant>,
 }
 
 /// Counters that are known to refuse, by their index in the plan.
@@ -95,7 +99,7 @@ enum Begun {
 
 impl fmt::Debug for Spender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spender").field("slot", &self.core.slot).finish_non_exhaustive()
+        f.debug_struct("Spender").field("seat", &self.core.seat).finish_non_exhaustive()
     }
 }
 
@@ -108,19 +112,19 @@ impl Drop for Spender {
 }
 
 impl Spender {
-    pub(crate) fn new(shared: Arc<Shared>, slot: usize) -> Spender {
+    pub(crate) fn new(shared: Arc<Shared>, seat: Seat) -> Spender {
         let counts_in_redis = matches!(shared.store, Store::Redis(..));
         let core = Rc::new(Core {
             seen: RefCell::new(shared.changes.seen()),
             shared,
-            slot,
+            seat,
             state: RefCell::new(State {
                 denied: Denied::new(denied::MOST),
                 leases: Leases::new(leases::MOST),
                 lines: Lines::default(),
                 waiters: Waiters::default(),
                 outbox: Outbox::default(),
-                timekeeper_sleeps: false,
+                timekeeper: None,
             }),
             ready: Notify::new(),
             timed: Notify::new(),
@@ -147,16 +151,16 @@ impl Spender {
         if let Some(decision) = crate::decision::without_counting(asks) {
             return decision;
         }
-        let primary = match &core.shared.store {
+        let redis = match &core.shared.store {
             Store::Embedded(store) => {
                 let replies = plans::with_plan(asks, Purpose::Spend, plans::counted, |plan| store.call(plan));
                 return plans::decided(asks, &replies);
             }
-            Store::Redis(primary, _) => primary,
+            Store::Redis(redis, _) => redis,
         };
         let mut deadline = None;
         loop {
-            let begin = |plan: &Plan| core.begin(asks, plan, primary, &mut deadline);
+            let begin = |plan: &Plan| core.begin(asks, plan, redis, &mut deadline);
             let begun = plans::with_plan(asks, Purpose::Spend, plans::counted, begin);
             let id = match begun {
                 Begun::Free => return plans::decided(asks, &Replies::default()),
@@ -193,7 +197,7 @@ impl Spender {
 
 impl Core {
     /// Everything that can be decided at once is, in one borrow of the state.
-    fn begin(&self, asks: &[Ask], plan: &Plan, primary: &Primary, deadline: &mut Option<Instant>) -> Begun {
+    fn begin(&self, asks: &[Ask], plan: &Plan, redis: &Redis, deadline: &mut Option<Instant>) -> Begun {
         if plan.is_empty() {
             return Begun::Free;
         }
@@ -204,9 +208,9 @@ impl Core {
         if leased && let Some(replies) = self.by_lease(state, plan, now) {
             return Begun::Leased(replies);
         }
-        if let Err(error) = primary.usable(self.slot) {
+        if let Err(error) = redis.usable(self.seat, plan) {
             // The failure policies decide, and nobody knows what the store will have kept when it is back.
-            state.denied.forget_all();
+            plan.iter().for_each(|(key, _)| state.denied.forget(key));
             return Begun::Failed(error);
         }
         let refusal = |(index, (key, counter)): (usize, (&str, &Counter))| {
@@ -223,14 +227,13 @@ impl Core {
             }
         }
         // From its arrival, also when it has to wait a second time.
-        let deadline = *deadline.get_or_insert_with(|| now + primary.deadline());
+        let deadline = *deadline.get_or_insert_with(|| now + redis.deadline());
         let id = state.waiters.enter(deadline);
-        let (line, goes) = state.lines.join(plan, leased, id, now, patience(primary));
+        let (line, goes) = state.lines.join(plan, leased, id, now, patience(redis));
         if goes {
             self.post(state, Errand::Line(line));
         }
-        primary.queued(self.slot, state.lines.waiting());
-        self.time_matters(state);
+        self.time_matters(state, if goes { deadline } else { now + patience(redis) });
         Begun::Waits(id)
     }
 
@@ -270,10 +273,10 @@ impl Core {
         }
     }
 
-    /// Wakes the timekeeper when it has nothing to do yet.
-    fn time_matters(&self, state: &mut State) {
-        if state.timekeeper_sleeps {
-            state.timekeeper_sleeps = false;
+    /// Wakes the timekeeper when it would sleep for longer.
+    fn time_matters(&self, state: &mut State, at: Instant) {
+        if state.timekeeper.is_none_or(|until| at < until) {
+            state.timekeeper = Some(at);
             self.timed.notify_one();
         }
     }
@@ -307,26 +310,35 @@ impl Core {
         self.post(state, Errand::Refund(Box::new(refund)));
     }
 
-    /// Looks after deadlines and leases.
+    /// Looks after deadlines, calls that take long, and leases.
     async fn keep_time(&self) {
+        let Store::Redis(redis, _) = &self.shared.store else { return };
         loop {
             let next = {
                 let state = &mut *self.state.borrow_mut();
                 let lease = (!state.leases.is_empty()).then(|| Instant::now() + leases::LOOK_EVERY);
-                let next = state.waiters.next_deadline().into_iter().chain(lease).min();
-                state.timekeeper_sleeps = next.is_none();
+                let next =
+                    state.waiters.next_deadline().into_iter().chain(state.lines.next_overdue()).chain(lease).min();
+                state.timekeeper = next;
                 next
             };
-            match next {
-                None => self.timed.notified().await,
-                Some(at) => sleep_until(at).await,
+            let sleep = async {
+                match next {
+                    None => std::future::pending().await,
+                    Some(at) => sleep_until(at).await,
+                }
+            };
+            tokio::select! {
+                () = sleep => {}
+                () = self.timed.notified() => {}
             }
             let now = Instant::now();
             let state = &mut *self.state.borrow_mut();
-            if state.waiters.expire(now)
-                && let Store::Redis(primary, _) = &self.shared.store
-            {
-                primary.expired(self.slot);
+            if state.waiters.expire(now) {
+                redis.expired(self.seat);
+            }
+            while let Some(line) = state.lines.overdue(now) {
+                self.post(state, Errand::Line(line));
             }
             self.look_after_leases(state, now, false);
         }
@@ -342,9 +354,9 @@ impl Core {
     }
 
     async fn close(&self) {
-        let Store::Redis(primary, _) = &self.shared.store else { return };
+        let Store::Redis(redis, _) = &self.shared.store else { return };
         self.closing.set(true);
-        let end = Instant::now() + primary.deadline();
+        let end = Instant::now() + redis.deadline();
         loop {
             // Again with each answer: a call that was under way may have brought another grant.
             self.look_after_leases(&mut self.state.borrow_mut(), Instant::now(), true);
@@ -373,6 +385,6 @@ impl Drop for Leave<'_> {
 }
 
 /// A second call for a plan may start when the first is older.
-fn patience(primary: &Primary) -> Duration {
-    primary.deadline() / 4
+fn patience(redis: &Redis) -> Duration {
+    redis.deadline() / 4
 }

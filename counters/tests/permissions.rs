@@ -1,13 +1,17 @@
 //! ACLs: the one that the docs name suffices, and a missing rule is named.
 
-use edgequota_counters::{Refusal, Verdict, store::redis::ACL_RULES};
+use edgequota_counters::{
+    Refusal, Verdict,
+    store::redis::{ACL_CLUSTER, ACL_FOUND, ACL_RULES, ACL_SENTINEL},
+};
 use edgequota_policy::limit::FailurePolicy;
 use secrecy::SecretString;
 
 use crate::support::{
     asks::{Rule, ask, limit},
-    eventually,
+    at_last, eventually,
     server::RedisServer,
+    topology::{Replicated, Sharded, Watched},
     world::{World, by_store, settings},
 };
 
@@ -127,4 +131,80 @@ async fn an_evicting_server_is_shown() {
     let good = RedisServer::start();
     let world = World::with(&good).await;
     assert_eq!(world.metric("edgequota_redis_may_evict"), 0.0);
+}
+
+/// Makes the user on all these servers.
+fn allow(servers: &[RedisServer], rules: &str) {
+    for server in servers {
+        let user = ["ACL", "SETUSER", "edge", "reset", "on", ">pass"];
+        server.run(&[&user[..], &rules.split(' ').collect::<Vec<_>>()].concat());
+    }
+}
+
+fn as_edge(mut set: edgequota_config::settings::Redis) -> edgequota_config::settings::Redis {
+    set.username = "edge".to_owned();
+    set.password = SecretString::from("pass");
+    set
+}
+
+/// Counts with these rules. Without one of them it says which.
+async fn counts_until(
+    set: edgequota_config::settings::Redis,
+    missing: &str,
+    take_away: impl FnOnce(),
+    give_back: impl FnOnce(),
+) {
+    let asks = [ask(strict("default"), "acme"), ask(strict("search"), "b")];
+    let world = World::new(set.clone()).await;
+    world.recovered(&asks[0]).await;
+    eventually("all is well", || async { world.counters.healthy() && by_store(&world.verdict(&asks).await) }).await;
+    assert_eq!(world.counters.problem(), None);
+    drop(world);
+    take_away();
+    let world = World::new(set).await;
+    eventually("the missing rule is named", || async {
+        world.counters.problem().is_some_and(|problem| problem.contains(missing))
+    })
+    .await;
+    assert!(!world.counters.healthy() && world.metric("edgequota_redis_permission_errors_total") > 0.0);
+    give_back();
+    at_last("the problem is over", || async {
+        world.decider.look(&asks).await;
+        world.counters.healthy() && world.counters.problem().is_none()
+    })
+    .await;
+    assert!(by_store(&world.verdict(&asks).await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rules_of_replication() {
+    let set = Replicated::start().await;
+    let all = format!("{ACL_RULES} {ACL_FOUND}");
+    allow(&set.servers, &all);
+    let (less, more) = (|| allow(&set.servers, ACL_RULES), || allow(&set.servers, &all));
+    counts_until(as_edge(set.settings()), "+role", less, more).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rules_of_sentinel() {
+    let stand = Watched::start().await;
+    allow(&stand.set.servers, &format!("{ACL_RULES} {ACL_FOUND}"));
+    allow(&stand.sentinels, ACL_SENTINEL);
+    let mut set = as_edge(stand.settings());
+    (set.sentinel_username, set.sentinel_password) = ("edge".to_owned(), SecretString::from("pass"));
+    let rest = ACL_SENTINEL.replace("+sentinel|get-master-addr-by-name ", "");
+    let (less, more) = (|| allow(&stand.sentinels, &rest), || allow(&stand.sentinels, ACL_SENTINEL));
+    counts_until(set, "+sentinel|get-master-addr-by-name", less, more).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rules_of_a_cluster() {
+    let cluster = Sharded::start().await;
+    let all = format!("{ACL_RULES} {ACL_CLUSTER}");
+    for missing in ["+cluster|slots", "+asking"] {
+        allow(&cluster.nodes, &all);
+        let rest = all.replace(&format!(" {missing}"), "");
+        let (less, more) = (|| allow(&cluster.nodes, &rest), || allow(&cluster.nodes, &all));
+        counts_until(as_edge(cluster.settings()), missing, less, more).await;
+    }
 }

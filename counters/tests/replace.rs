@@ -1,12 +1,6 @@
 //! Connections are replaced without a lost decision.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use edgequota_counters::{Refusal, Verdict};
 use edgequota_policy::{GoDuration, limit::FailurePolicy};
@@ -17,6 +11,7 @@ use crate::{
         asks::{Rule, ask, limit},
         eventually,
         server::RedisServer,
+        traffic::Traffic,
         worker::Worker,
         world::{World, by_store, settings},
     },
@@ -27,65 +22,30 @@ fn strict(burst: u64) -> Rule {
     limit("default", burst, FailurePolicy::FailClosed)
 }
 
-/// Decides without a break until stopped; counts what the store did not decide.
-struct Traffic {
-    stop: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<(usize, usize)>,
-    done: Arc<AtomicUsize>,
-}
-
-impl Traffic {
-    fn start(world: &World, subject: &str) -> Traffic {
-        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (worker, asks) = (world.worker.clone(), [ask(strict(1_000_000), subject)]);
-        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&done));
-        let task = tokio::spawn(async move {
-            let (mut all, mut lost) = (0, 0);
-            while !stopped.load(Ordering::Relaxed) {
-                all += 1;
-                lost += usize::from(!by_store(&worker.spend(&asks).await.verdict));
-                counted.fetch_add(1, Ordering::Relaxed);
-            }
-            (all, lost)
-        });
-        Traffic { stop, task, done }
-    }
-
-    async fn some(&self) {
-        let before = self.done.load(Ordering::Relaxed);
-        eventually("traffic flows", || async { self.done.load(Ordering::Relaxed) > before + 50 }).await;
-    }
-
-    async fn end(self) -> (usize, usize) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.expect("the traffic ends")
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_settings_move_to_a_new_server_without_a_lost_call() {
     let (first, second) = (RedisServer::start(), RedisServer::start());
     let world = World::with(&first).await;
-    let traffic = Traffic::start(&world, "acme");
+    let traffic = Traffic::start(&world, &["acme"]);
     traffic.some().await;
     world.edit(|redis| redis.endpoints = vec![second.address()]);
     eventually("the new server counts", || async { second.int(&["EXISTS", "rl:edgequota:acme"]) == 1 }).await;
     eventually("the old connections end", || async { client_ids(&first).is_empty() }).await;
     traffic.some().await;
-    let (all, lost) = traffic.end().await;
-    assert_eq!(lost, 0, "of {all}");
+    let tally = traffic.end().await;
+    assert_eq!(tally.lost, 0, "of {}", tally.all);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_that_lead_nowhere_keep_the_old_connection() {
     let server = RedisServer::start();
     let world = World::with(&server).await;
-    let traffic = Traffic::start(&world, "acme");
+    let traffic = Traffic::start(&world, &["acme"]);
     world.edit(|redis| redis.endpoints = vec!["127.0.0.1:1".to_owned()]);
     eventually("the new address was tried", || async { world.counters.stats().0 > 0 }).await;
     traffic.some().await;
-    let (all, lost) = traffic.end().await;
-    assert_eq!(lost, 0, "of {all}");
+    let tally = traffic.end().await;
+    assert_eq!(tally.lost, 0, "of {}", tally.all);
 }
 
 #[tokio::test]
@@ -109,7 +69,7 @@ async fn an_old_connection_is_watched_while_new_settings_lead_nowhere() {
 async fn the_loss_of_one_connection_is_covered_by_another() {
     let server = RedisServer::start();
     let world = World::with(&server).await;
-    let traffic = Traffic::start(&world, "acme");
+    let traffic = Traffic::start(&world, &["acme"]);
     for _ in 0..5 {
         traffic.some().await;
         let ids = client_ids(&server);
@@ -117,8 +77,8 @@ async fn the_loss_of_one_connection_is_covered_by_another() {
         server.run(&["CLIENT", "KILL", "ID", &id]);
         eventually("a new one is made", || async { client_ids(&server).len() == ids.len() }).await;
     }
-    let (all, lost) = traffic.end().await;
-    assert_eq!(lost, 0, "of {all}");
+    let tally = traffic.end().await;
+    assert_eq!(tally.lost, 0, "of {}", tally.all);
 }
 
 #[tokio::test]
@@ -176,14 +136,14 @@ async fn a_changed_password_file_alone_makes_new_connections() {
     let before = ids();
     assert_eq!(before.len(), 2);
     std::fs::write(&file, "second").expect("written");
-    let traffic = Traffic::start(&world, "acme");
+    let traffic = Traffic::start(&world, &["acme"]);
     eventually("new connections", || {
         let now = ids();
         std::future::ready(now.len() == 2 && now.iter().all(|id| !before.contains(id)))
     })
     .await;
-    let (all, lost) = traffic.end().await;
-    assert_eq!(lost, 0, "of {all}");
+    let tally = traffic.end().await;
+    assert_eq!(tally.lost, 0, "of {}", tally.all);
 }
 
 #[tokio::test]

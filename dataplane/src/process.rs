@@ -17,7 +17,7 @@ use edgequota_config::{
     state::StateDir,
     watch::{Pace, Poke, Target, Watch},
 };
-use edgequota_counters::{Counters, counters::FleetSize};
+use edgequota_counters::{Counters, counters::FleetSize, report};
 use edgequota_ops::{
     access_log::AccessLog,
     admin,
@@ -187,7 +187,7 @@ impl Bound {
         let closing = CancellationToken::new();
         let admin = tokio::spawn(admin.serve(router, closing.clone()));
         tracing::info!(listener = "admin", address = %admin_addr, "listening");
-        tokio::spawn(report_store(options.counters.clone(), options.probes.clone(), stop.clone()));
+        tokio::spawn(report::problems(options.counters.clone(), options.probes.clone(), stop.clone()));
         let source = tokio::select! {
             source = Source::open(source, &options, &slot, state, workers, &stop) => source?,
             // Nothing is served yet, so there is nothing to drain.
@@ -338,24 +338,6 @@ async fn say_started(counters: Counters, probes: Probes, stop: CancellationToken
     tokio::select! {
         () = counters.tried() => probes.started(),
         () = stop.cancelled() => {}
-    }
-}
-
-/// Shows in the readiness detail what the store refuses (an ACL rule that is missing).
-async fn report_store(counters: Counters, probes: Probes, stop: CancellationToken) {
-    let mut look = tokio::time::interval(Duration::from_secs(1));
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut told = None;
-    loop {
-        tokio::select! {
-            _ = look.tick() => {}
-            () = stop.cancelled() => return,
-        }
-        let problem = counters.problem();
-        if problem != told {
-            probes.note("redis", problem.clone());
-            told = problem;
-        }
     }
 }
 

@@ -27,6 +27,7 @@ pub mod process;
 pub mod promise;
 pub mod python;
 pub mod redis_server;
+pub mod redis_sets;
 pub mod soak;
 
 pub use certificates::Certificates;
@@ -41,3 +42,4 @@ pub use haproxy::Haproxy;
 pub use metrics::Metrics;
 pub use origin::{Origin, RawOrigin};
 pub use redis_server::Redis;
+pub use redis_sets::{Sentinels, Shards};

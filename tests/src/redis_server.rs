@@ -32,6 +32,21 @@ impl Redis {
         Redis::launch(args, None).await
     }
 
+    /// A Sentinel, with these lines in the file that it writes to.
+    pub async fn sentinel(lines: &str) -> Redis {
+        for _ in 0..5 {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("sentinel.conf"), lines).unwrap();
+            let args = ["sentinel.conf", "--sentinel"].map(str::to_owned).to_vec();
+            let mut redis = Redis { dir, port: free_port(), args, cpu: None, process: None };
+            redis.spawn();
+            if redis.came_up().await {
+                return redis;
+            }
+        }
+        panic!("no Sentinel started in five tries");
+    }
+
     /// On this core only, if one is named.
     pub async fn on_cpu(cpu: Option<usize>) -> Redis {
         Redis::launch(&[], cpu).await
@@ -110,6 +125,13 @@ impl Redis {
         self.restart_with_data().await;
     }
 
+    /// One command; `None`: no answer, or an error.
+    pub async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> Option<T> {
+        let client = redis::Client::open(format!("redis://{}", self.address())).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+        redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.ok()
+    }
+
     /// A connection for the test itself.
     pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
         let client = redis::Client::open(format!("redis://{}", self.address())).unwrap();
@@ -132,6 +154,11 @@ impl Redis {
         redis::cmd("PTTL").arg(key).query_async(&mut self.connection().await).await.unwrap()
     }
 
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Id of the process.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().unwrap().pid()
@@ -146,11 +173,15 @@ impl Redis {
                 command
             }
         };
-        command
-            .current_dir(self.dir.path())
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--maxclients", "2000"])
-            .args(&self.args);
+        command.current_dir(self.dir.path());
+        if self.args.iter().any(|arg| arg == "--sentinel") {
+            command.args(&self.args).args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
+        } else {
+            command
+                .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+                .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--maxclients", "2000"])
+                .args(&self.args);
+        }
         self.process = Some(Process::spawn(format!("redis-server:{}", self.port), &mut command));
     }
 
@@ -158,7 +189,7 @@ impl Redis {
         let process = std::sync::Mutex::new(self.process.as_mut().unwrap());
         eventually("redis-server answers or ends", Duration::from_secs(15), || async {
             let mut process = process.lock().unwrap();
-            if process.log().contains("Ready to accept connections") {
+            if ["Ready to accept connections", "+monitor master"].iter().any(|line| process.log().contains(line)) {
                 Some(true)
             } else if process.is_running() {
                 None

@@ -69,6 +69,8 @@ pub struct Redis {
     pub sentinel_password_file: String,
     /// TLS towards Redis.
     pub tls: PeerTls,
+    /// TLS towards the Sentinels. Unset: as `tls`.
+    pub sentinel_tls: Option<PeerTls>,
 }
 
 impl Redis {
@@ -100,6 +102,7 @@ impl Default for Redis {
             sentinel_password: SecretString::default(),
             sentinel_password_file: String::new(),
             tls: PeerTls::default(),
+            sentinel_tls: None,
         }
     }
 }

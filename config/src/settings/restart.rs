@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use super::Settings;
+use super::{RedisMode, Settings};
 use crate::{problems::without_userinfo, schema};
 
 pub(super) fn redacted(settings: &Settings) -> Value {
@@ -31,7 +31,12 @@ pub(super) fn needed(old: &Settings, new: &Settings) -> Vec<&'static str> {
     ];
     let changed =
         |path: &str| hidden.iter().any(|(secret, differs)| *secret == path && *differs) || at(&a, path) != at(&b, path);
-    schema::index().settings_that_need_restart().filter(|path| changed(path)).collect()
+    let mut needed: Vec<&str> = schema::index().settings_that_need_restart().filter(|path| changed(path)).collect();
+    // Other topologies change live.
+    if (old.redis.mode == RedisMode::Embedded) != (new.redis.mode == RedisMode::Embedded) {
+        needed.push("redis.mode");
+    }
+    needed
 }
 
 fn at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {

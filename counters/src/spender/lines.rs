@@ -31,6 +31,8 @@ pub(crate) struct Line {
     queued: bool,
     calls: usize,
     last_sent: Instant,
+    /// Until when the first of those who wait waits for the call that is under way, and for it alone.
+    overdue: Option<Instant>,
     hash: u64,
 }
 
@@ -54,7 +56,8 @@ pub(crate) struct Lines {
     lines: Slab<Line>,
     by_plan: HashTable<LineId>,
     hasher: DefaultHashBuilder,
-    waiting: u64,
+    /// Lines in which somebody began to wait behind a call, by the time; what the line does not say any more is void.
+    behind: VecDeque<(Instant, LineId)>,
 }
 
 impl Lines {
@@ -77,6 +80,7 @@ impl Lines {
                 queued: false,
                 calls: 0,
                 last_sent: now,
+                overdue: None,
                 hash,
             };
             let id = self.lines.insert(line);
@@ -85,15 +89,34 @@ impl Lines {
         });
         let line = &mut self.lines[id];
         line.waiting.push_back(waiter);
-        self.waiting += 1;
         let goes = !line.queued && line.may_call(now, patience);
         line.queued |= goes;
+        if !line.queued && line.waiting.len() == 1 {
+            let overdue = now + patience;
+            line.overdue = Some(overdue);
+            self.behind.push_back((overdue, id));
+        }
         (id, goes)
     }
 
-    /// Requests that stand in any line.
-    pub(crate) fn waiting(&self) -> u64 {
-        self.waiting
+    /// When the next call is to be sent beside one that takes long.
+    pub(crate) fn next_overdue(&mut self) -> Option<Instant> {
+        while let Some((at, id)) = self.behind.front() {
+            let line = self.lines.get(*id);
+            if line.is_some_and(|line| line.overdue == Some(*at) && !line.queued && !line.waiting.is_empty()) {
+                return Some(*at);
+            }
+            self.behind.pop_front();
+        }
+        None
+    }
+
+    /// A line whose first has waited long enough behind a call: it is to be put in the outbox.
+    pub(crate) fn overdue(&mut self, now: Instant) -> Option<LineId> {
+        self.next_overdue().filter(|at| *at <= now)?;
+        let (_, id) = self.behind.pop_front()?;
+        self.lines.get_mut(id)?.queued = true;
+        Some(id)
     }
 
     pub(crate) fn get_mut(&mut self, id: LineId) -> Option<&mut Line> {
@@ -108,9 +131,7 @@ impl Lines {
 
     /// Takes the first out of the line.
     pub(crate) fn next(&mut self, id: LineId) -> Option<WaiterId> {
-        let next = self.lines.get_mut(id)?.waiting.pop_front()?;
-        self.waiting -= 1;
-        Some(next)
+        self.lines.get_mut(id)?.waiting.pop_front()
     }
 
     /// Takes everybody out of the line to go with a call.
@@ -118,7 +139,6 @@ impl Lines {
         let Some(line) = self.lines.get_mut(id) else { return VecDeque::new() };
         line.queued = false;
         line.last_sent = now;
-        self.waiting -= line.waiting.len() as u64;
         std::mem::take(&mut line.waiting)
     }
 
@@ -156,3 +176,6 @@ impl Lines {
 fn same(a: &Plan, b: &Plan) -> bool {
     a.len() == b.len() && a.iter().eq(b.iter())
 }
+
+#[cfg(test)]
+mod tests;

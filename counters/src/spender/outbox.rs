@@ -5,9 +5,6 @@ use std::{collections::VecDeque, rc::Rc};
 use super::{lines::LineId, waiters::WaiterId};
 use crate::store::Plan;
 
-/// Most counters in one call: more make others wait behind it and save nothing any more.
-pub(crate) const MOST_COUNTERS: usize = 32;
-
 /// Something that is to be sent with the next turn.
 #[derive(Debug)]
 pub(crate) enum Errand {
@@ -76,9 +73,9 @@ impl Batch {
         self.parcels.is_empty()
     }
 
-    /// Has no room for a plan of so many counters. An empty one has room for any.
-    pub(crate) fn is_full(&self, counters: usize) -> bool {
-        !self.is_empty() && self.counters + counters > MOST_COUNTERS
+    /// Has no room for a plan of so many counters, when `most` go in a call. An empty one has room for any.
+    pub(crate) fn is_full(&self, counters: usize, most: usize) -> bool {
+        !self.is_empty() && self.counters + counters > most
     }
 
     pub(crate) fn push(&mut self, parcel: Parcel) {

@@ -33,25 +33,19 @@ impl Core {
 
     fn flush(self: &Rc<Self>) {
         let sent = Instant::now();
+        let Store::Redis(redis, _) = &self.shared.store else { return };
+        let most = redis.counters_per_call();
         let state = &mut *self.state.borrow_mut();
         let mut batch = Batch::default();
         while let Some(errand) = state.outbox.pop() {
             let Some(parcel) = self.pack(state, errand, sent) else { continue };
-            if batch.is_full(parcel.plan.len()) {
+            if batch.is_full(parcel.plan.len(), most) {
                 self.dispatch(std::mem::take(&mut batch), sent);
             }
             batch.push(parcel);
         }
         if !batch.is_empty() {
             self.dispatch(batch, sent);
-        }
-        self.tell_queued(state);
-    }
-
-    /// The breaker wants to know who waits, sent or not.
-    pub(super) fn tell_queued(&self, state: &State) {
-        if let Store::Redis(primary, _) = &self.shared.store {
-            primary.queued(self.slot, state.lines.waiting());
         }
     }
 
@@ -66,8 +60,8 @@ impl Core {
     }
 
     async fn exchange(&self, batch: Batch, sent: Instant) {
-        let Store::Redis(primary, _) = &self.shared.store else { return };
-        let answer = primary.send(self.slot, &batch.parcels, batch.waiting, Credits::Give).await;
+        let Store::Redis(redis, _) = &self.shared.store else { return };
+        let answer = redis.send(self.seat, &batch.parcels, batch.waiting, Credits::Give).await;
         let alone = batch.parcels.len() > 1 && answer.as_ref().is_err_and(StoreError::may_be_of_one_plan);
         let parcels = batch.parcels.into_iter();
         match answer {
@@ -81,7 +75,7 @@ impl Core {
                 for parcel in parcels {
                     let parcel = [parcel];
                     let waiting = u64::from(matches!(parcel[0].for_whom, ForWhom::Line { .. }));
-                    let answer = primary.send(self.slot, &parcel, waiting, Credits::Withhold).await;
+                    let answer = redis.send(self.seat, &parcel, waiting, Credits::Withhold).await;
                     let [parcel] = parcel;
                     match answer.map(|mut replies| replies.pop()) {
                         Ok(Some(replies)) => self.answered(parcel, replies, sent),
@@ -167,7 +161,6 @@ impl Core {
             }
             self.serve_at_once(state, id, leased, now);
             self.go_on(state, id, now);
-            self.tell_queued(state);
         }
     }
 
@@ -224,8 +217,8 @@ impl Core {
     }
 
     fn go_on(&self, state: &mut State, id: usize, now: Instant) {
-        let Store::Redis(primary, _) = &self.shared.store else { return };
-        if state.lines.goes_on(id, now, patience(primary)) {
+        let Store::Redis(redis, _) = &self.shared.store else { return };
+        if state.lines.goes_on(id, now, patience(redis)) {
             self.post(state, Errand::Line(id));
         }
     }

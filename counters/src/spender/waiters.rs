@@ -48,15 +48,10 @@ impl Share {
 
     /// Gives back what it took, for the request at that place is gone.
     pub(crate) fn refund(&self, place: u64) -> Plan {
-        let mut plan = (*self.plan).clone();
-        plan.n = 0;
-        plan.drop_credits();
-        for i in 0..plan.len() {
-            plan.lease(i, 0);
-            let took = self.replies.counters.get(i).is_some_and(|reply| place < self.replies.granted.min(reply.room));
-            let cost = plan.iter().nth(i).map_or(0, |(_, counter)| counter.cost);
-            if took {
-                plan.give_back(i, Credit::Refund { tokens: cost, taken_us: self.replies.now_us });
+        let mut plan = self.plan.nothing();
+        for (i, (reply, (_, counter))) in self.replies.counters.iter().zip(self.plan.iter()).enumerate() {
+            if place < self.replies.granted.min(reply.room) {
+                plan.give_back(i, Credit::Refund { tokens: counter.cost, taken_us: reply.now_us });
             }
         }
         plan

@@ -131,6 +131,27 @@ impl Plan {
         })
     }
 
+    /// The same about some of its entries only, with what is given back to them and leased of them.
+    pub(crate) fn part(&self, entries: &[usize]) -> Plan {
+        let mut part = Plan { n: self.n, ..Plan::new(self.purpose, String::new()) };
+        for (at, i) in entries.iter().enumerate() {
+            let Some((key, counter)) = self.iter().nth(*i) else { continue };
+            part.push(*counter, |out| out.push_str(key));
+            part.lease(at, self.leases(*i));
+            let credits = self.credits.iter().filter(|(entry, _)| entry == i);
+            part.credits.extend(credits.map(|(_, credit)| (at, *credit)));
+        }
+        part
+    }
+
+    /// The same counters, of which nothing is asked.
+    pub(crate) fn nothing(&self) -> Plan {
+        let mut plan = Plan { n: 0, ..self.clone() };
+        plan.drop_credits();
+        plan.entries.iter_mut().for_each(|entry| entry.lease = 0);
+        plan
+    }
+
     /// How many counters.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -152,8 +173,6 @@ impl Plan {
 pub struct Replies {
     /// How many of the n requests may pass.
     pub granted: u64,
-    /// The store's clock, microseconds.
-    pub now_us: u64,
     /// Counters that held garbage and are empty buckets now.
     pub corrupt: u64,
     /// Counters that met a clock that had gone back.
@@ -165,6 +184,8 @@ pub struct Replies {
 /// One counter after the call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CounterReply {
+    /// The store's clock, microseconds.
+    pub now_us: u64,
     /// How many of the n this counter alone would grant.
     pub room: u64,
     /// Whole tokens left.
@@ -184,6 +205,7 @@ impl CounterReply {
     pub(crate) fn of(bucket: &Bucket, counter: &Counter, now_us: u64) -> CounterReply {
         let numbers = &counter.numbers;
         CounterReply {
+            now_us,
             tokens: bucket.tokens,
             retry_us: bucket.retry_after_us(numbers, counter.cost, now_us),
             reset_us: bucket.reset_after_us(numbers, now_us),

@@ -136,7 +136,6 @@ impl Numbers<'_> {
     fn replies(&mut self, plan: &Plan, now_us: u64) -> Result<Replies, StoreError> {
         let mut replies = Replies {
             granted: self.next()?,
-            now_us,
             corrupt: self.next()?,
             clock_steps: self.next()?,
             counters: SmallVec::new(),

@@ -249,7 +249,7 @@ impl Simulation {
         }
         // Elsewhere the same request was refused: what was taken here goes back.
         let refund = (replies.granted > 0 && message.plan.purpose == Purpose::Spend && self.rng.u8(0..5) == 0)
-            .then(|| (message.keys.clone(), places, replies.granted, replies.now_us));
+            .then(|| (message.keys.clone(), places, replies.granted, replies.counters[0].now_us));
         if self.rng.u8(0..10) > 0 {
             let due = self.time + self.delay();
             self.answers.push(Answer { due, holder: message.holder, leases, refund });

@@ -240,7 +240,7 @@ impl Counts for Pure {
     }
 
     fn call(&mut self, plan: &Plan, now_us: u64) -> Replies {
-        let mut replies = Replies { granted: plan.n, now_us, ..Replies::default() };
+        let mut replies = Replies { granted: plan.n, ..Replies::default() };
         let mut opened = Vec::new();
         for (i, (key, counter)) in plan.iter().enumerate() {
             let open = self.open(key, counter, plan, i, now_us, &mut replies);
@@ -269,6 +269,7 @@ impl Counts for Pure {
             }
             let leases = (0..plan.len()).any(|i| plan.leases(i) > 0);
             replies.counters.push(CounterReply {
+                now_us,
                 room,
                 tokens: state.tokens(),
                 retry_us: until(&state, counter, counter.cost, now_us),

@@ -12,7 +12,18 @@ use std::{
 pub struct RedisServer {
     child: Child,
     pub port: u16,
+    start: Start,
+}
+
+/// How it is started, again and again.
+struct Start {
     extra: Vec<String>,
+    /// Its own, with what it keeps there.
+    dir: tempfile::TempDir,
+    /// What stands in its configuration file, when it needs one that it can write; `{port}` becomes the port.
+    file: Option<String>,
+    /// What it says when it is ready.
+    ready: &'static str,
 }
 
 impl RedisServer {
@@ -22,12 +33,33 @@ impl RedisServer {
 
     /// With more arguments of redis-server; `{port}` in them becomes the port.
     pub fn start_with(extra: &[&str]) -> RedisServer {
-        let extra: Vec<String> = extra.iter().map(|s| (*s).to_owned()).collect();
+        let common = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"];
+        RedisServer::begin(&[&common, extra].concat(), None, "Ready to accept connections")
+    }
+
+    /// One that is ready before it has read its data, for which it takes so long a key.
+    pub fn slow_to_load(key: Duration) -> RedisServer {
+        let delay = key.as_micros().to_string();
+        let slow = ["--key-load-delay", &delay, "--loading-process-events-interval-bytes", "1024"];
+        let common = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"];
+        RedisServer::begin(&[&common[..], &slow].concat(), None, "Server initialized")
+    }
+
+    /// A Sentinel with these lines in its file.
+    pub fn sentinel(file: &str) -> RedisServer {
+        let file = format!("port {{port}}\nbind 127.0.0.1\n{file}\n");
+        RedisServer::begin(&["--sentinel"], Some(file), "+monitor master")
+    }
+
+    fn begin(extra: &[&str], file: Option<String>, ready: &'static str) -> RedisServer {
+        let extra = extra.iter().map(|s| (*s).to_owned()).collect();
+        let start = Start { extra, dir: tempfile::tempdir().expect("a directory"), file, ready };
         // The port is free when it is chosen; another process may take it before the server does.
         for _ in 0..20 {
             let port = free_port();
-            if let Some(child) = launch(port, &extra) {
-                return RedisServer { child, port, extra };
+            start.write_file(port);
+            if let Some(child) = start.launch(port) {
+                return RedisServer { child, port, start };
             }
         }
         panic!("redis-server did not start on any of twenty ports");
@@ -37,23 +69,41 @@ impl RedisServer {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The directory that it writes to.
+    pub fn dir(&self) -> &std::path::Path {
+        self.start.dir.path()
+    }
+
     /// Ends it at once, as `kill -9` does.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Starts it again on the same port, empty.
+    /// Starts it again on the same port, with what it kept (nothing, unless it was told to).
     pub fn restart(&mut self) {
         self.kill();
         let end = Instant::now() + Duration::from_secs(10);
         while Instant::now() < end {
-            if let Some(child) = launch(self.port, &self.extra) {
+            if let Some(child) = self.start.launch(self.port) {
                 self.child = child;
                 return;
             }
         }
         panic!("redis-server did not start again on port {}", self.port);
+    }
+
+    /// Starts it again on another port.
+    pub fn move_away(&mut self) {
+        self.kill();
+        for _ in 0..20 {
+            self.port = free_port();
+            if let Some(child) = self.start.launch(self.port) {
+                self.child = child;
+                return;
+            }
+        }
+        panic!("redis-server did not start on any of twenty ports");
     }
 
     /// Freezes the process.
@@ -86,12 +136,21 @@ impl RedisServer {
 
     /// Runs one command.
     pub fn run(&self, words: &[&str]) -> redis::Value {
-        let mut command = redis::cmd(words[0]);
-        command.arg(&words[1..]);
-        command.query(&mut self.client()).expect("redis-server accepts the command")
+        self.try_run(words).expect("redis-server accepts the command")
     }
 
-    /// Runs one command and reads an integer.
+    /// Runs one command that may be refused.
+    pub fn try_run(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query(&mut connect(self.port)?)
+    }
+
+    /// Runs one command and reads a text; empty when there is no answer.
+    pub fn text(&self, words: &[&str]) -> String {
+        self.try_run(words).and_then(|value| Ok(redis::from_redis_value(value)?)).unwrap_or_default()
+    }
+
     /// Script calls since the start.
     pub fn script_calls(&self) -> u64 {
         let info: String = redis::from_redis_value(self.run(&["INFO", "commandstats"])).expect("text");
@@ -102,6 +161,7 @@ impl RedisServer {
         of("evalsha") + of("eval")
     }
 
+    /// Runs one command and reads an integer.
     pub fn int(&self, words: &[&str]) -> i64 {
         redis::from_redis_value(self.run(words)).expect("an integer")
     }
@@ -120,7 +180,7 @@ impl Drop for RedisServer {
 
 /// A port that nobody listens on. Below the range from which the system takes ports for outgoing connections: those would
 /// take it while a server is away, or a client would even meet itself there.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     const FIRST: u32 = 12_000;
     const MANY: u32 = 20_000;
@@ -134,27 +194,40 @@ fn free_port() -> u16 {
     }
 }
 
-/// The process once it accepts connections; `None` when it ends instead (the port was taken).
-fn launch(port: u16, extra: &[String]) -> Option<Child> {
-    let mut child = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "no", "--logfile", ""])
-        .args(["--dir", &std::env::temp_dir().to_string_lossy()])
-        .args(extra.iter().map(|arg| arg.replace("{port}", &port.to_string())))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("redis-server is installed (Debian: redis-server)");
-    let mut log = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let ready = log.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept connections"));
-    if !ready {
-        let _ = child.wait();
-        return None;
+impl Start {
+    fn write_file(&self, port: u16) {
+        if let Some(file) = &self.file {
+            let text = file.replace("{port}", &port.to_string());
+            std::fs::write(self.dir.path().join("conf"), text).expect("a file can be written");
+        }
     }
-    // Read on, or the server would wait for somebody to.
-    std::thread::spawn(move || log.for_each(drop));
-    Some(child)
+
+    /// The process once it accepts connections; `None` when it ends instead (the port was taken).
+    fn launch(&self, port: u16) -> Option<Child> {
+        let mut command = Command::new("redis-server");
+        if self.file.is_some() {
+            command.arg(self.dir.path().join("conf"));
+        } else {
+            command.args(["--port", &port.to_string()]);
+        }
+        let mut child = command
+            .args(["--logfile", "", "--dir", &self.dir.path().to_string_lossy()])
+            .args(self.extra.iter().map(|arg| arg.replace("{port}", &port.to_string())))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed (Debian: redis-server)");
+        let mut log = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let ready = log.by_ref().map_while(Result::ok).any(|line| line.contains(self.ready));
+        if !ready {
+            let _ = child.wait();
+            return None;
+        }
+        // Read on, or the server would wait for somebody to.
+        std::thread::spawn(move || log.for_each(drop));
+        Some(child)
+    }
 }
 
 fn connect(port: u16) -> redis::RedisResult<redis::Connection> {

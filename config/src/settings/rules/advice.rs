@@ -2,12 +2,16 @@
 
 use edgequota_policy::Problem;
 
-use crate::settings::{RedisMode, Settings};
+use crate::settings::Settings;
 
 pub(crate) fn warnings(settings: &Settings) -> Vec<Problem> {
     let mut found = Vec::new();
     let skips = [
         ("redis.tls.insecure_skip_verify", settings.redis.tls.insecure_skip_verify),
+        (
+            "redis.sentinel_tls.insecure_skip_verify",
+            settings.redis.sentinel_tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify),
+        ),
         (
             "cache_redis.tls.insecure_skip_verify",
             settings.cache_redis.as_ref().is_some_and(|r| r.tls.insecure_skip_verify),
@@ -33,13 +37,6 @@ pub(crate) fn not_built(settings: &Settings) -> Vec<Problem> {
     };
     add(settings.server.tls.enabled, "server.tls.enabled", "TLS on the proxy port (server.tls.enabled)");
     add(settings.server.tls.http3_enabled, "server.tls.http3_enabled", "HTTP/3 (server.tls.http3_enabled)");
-    let mode = match settings.redis.mode {
-        RedisMode::Replication => Some("replication"),
-        RedisMode::Sentinel => Some("sentinel"),
-        RedisMode::Cluster => Some("cluster"),
-        RedisMode::Single | RedisMode::Embedded => None,
-    };
-    add(mode.is_some(), "redis.mode", &format!("redis.mode {}", mode.unwrap_or_default()));
     add(settings.cache_redis.is_some(), "cache_redis", "a Redis of its own for caches (cache_redis)");
     add(settings.tracing.enabled, "tracing.enabled", "tracing (tracing.enabled)");
     found

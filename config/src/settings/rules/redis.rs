@@ -9,7 +9,10 @@ use crate::{
 pub(super) fn check(rules: &mut Rules<'_>, block: &str, redis: &Redis) {
     for (i, endpoint) in redis.endpoints.iter().enumerate() {
         if !address::is_endpoint(endpoint) {
-            let message = format!("invalid {block}.endpoints {}: host:port is expected", shown(endpoint));
+            // What stands before an `@` may be a password.
+            let address = endpoint.rsplit_once('@').map(|(_, address)| format!("[REDACTED]@{address}"));
+            let written = shown(address.as_ref().unwrap_or(endpoint));
+            let message = format!("invalid {block}.endpoints {written}: host:port is expected");
             rules.add(format!("{block}.endpoints[{i}]"), message);
         }
     }
@@ -19,6 +22,9 @@ pub(super) fn check(rules: &mut Rules<'_>, block: &str, redis: &Redis) {
     rules.positive(format!("{block}.dial_timeout"), redis.dial_timeout);
     rules.positive(format!("{block}.deadline"), redis.deadline);
     rules.both_or_none(&format!("{block}.tls"), &redis.tls.cert_file, &redis.tls.key_file);
+    if let Some(tls) = &redis.sentinel_tls {
+        rules.both_or_none(&format!("{block}.sentinel_tls"), &tls.cert_file, &tls.key_file);
+    }
 }
 
 fn topology(rules: &mut Rules<'_>, block: &str, redis: &Redis) {

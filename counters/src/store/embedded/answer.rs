@@ -29,7 +29,7 @@ pub(super) fn answer(plan: &Plan, buckets: &mut [Bucket], changed: &mut [bool], 
         }
         rooms.push(room);
     }
-    let mut replies = Replies { granted, now_us, ..Replies::default() };
+    let mut replies = Replies { granted, ..Replies::default() };
     for (i, ((_, counter), bucket)) in plan.iter().zip(buckets.iter_mut()).enumerate() {
         let taken = granted.min(rooms[i]);
         if plan.purpose == Purpose::Spend && taken > 0 {

@@ -2,6 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use super::endpoint::Endpoint;
 use crate::store::{StoreError, script};
 
 /// The classes of failure that are handled differently.
@@ -17,18 +18,40 @@ pub(super) enum Failure {
     NotReady(String),
     /// `NOPERM`, of the call or of a command inside the script.
     NoPermission(String),
+    /// It answers, but cannot write now: `OOM`, `MISCONF`, `NOREPLICAS`, `CLUSTERDOWN`.
+    Unable(String),
+    /// Another node of the cluster is to be asked; nothing was executed.
+    Elsewhere(Redirect),
     /// Everything else that the server may say.
     Server(String),
 }
 
+/// Where a node of a cluster sends a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Redirect {
+    /// `MOVED`: the slot is there from now on.
+    Moved { slot: u16, to: Endpoint },
+    /// `ASK`: this once, with `ASKING`.
+    Ask { to: Endpoint },
+    /// `TRYAGAIN`: the keys of the call are apart while their slot moves.
+    Apart,
+}
+
+/// What a server that cannot write begins its error with.
+const UNABLE: [&str; 4] = ["OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN"];
+
 impl Failure {
-    pub(super) fn of(error: &RedisError) -> Failure {
+    /// `host`: who said it.
+    pub(super) fn of(error: &RedisError, host: &str) -> Failure {
         // Of the server's own words, enough to act on and never a subject or a secret of ours.
         let text = short(&error.to_string());
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::NoScript) => Failure::NoScript,
             ErrorKind::Server(ServerErrorKind::ReadOnly) => Failure::NotWritable(text),
             ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => Failure::NotReady(text),
+            ErrorKind::Server(ServerErrorKind::TryAgain) => Failure::Elsewhere(Redirect::Apart),
+            ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => redirect(error, host, text),
+            ErrorKind::Server(ServerErrorKind::ClusterDown) => Failure::Unable(text),
             ErrorKind::Server(ServerErrorKind::NoPerm) => Failure::NoPermission(named(text)),
             // Inside a script the server wraps the code of the command that failed.
             _ if text.contains("NOPERM")
@@ -40,6 +63,9 @@ impl Failure {
             _ if text.contains("READONLY") => Failure::NotWritable(text),
             _ if text.contains("MASTERDOWN") || text.contains("LOADING") || text.contains("NOAUTH") => {
                 Failure::NotReady(text)
+            }
+            _ if UNABLE.iter().any(|code| error.code() == Some(code) || text.contains(&format!(" -{code}"))) => {
+                Failure::Unable(text)
             }
             ErrorKind::Io | ErrorKind::Parse => Failure::Broken(text),
             _ if error.is_unrecoverable_error() || error.is_connection_dropped() => Failure::Broken(text),
@@ -65,8 +91,23 @@ impl From<Failure> for StoreError {
             Failure::Broken(text) => StoreError::Connection(text),
             Failure::NotWritable(text) | Failure::NotReady(text) => StoreError::NotWritable(text),
             Failure::NoPermission(text) => StoreError::NoPermission(text),
+            Failure::Elsewhere(_) => {
+                StoreError::NotWritable("it is a node of a cluster: set redis.mode to cluster".to_owned())
+            }
+            Failure::Unable(text) => StoreError::NotWritable(text),
             Failure::Server(text) => StoreError::Server(text),
         }
+    }
+}
+
+fn redirect(error: &RedisError, host: &str, text: String) -> Failure {
+    let there = error.redirect_node().and_then(|(to, slot)| Some((Endpoint::parse_redirect(to, host)?, slot)));
+    match there {
+        Some((to, slot)) if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) => {
+            Failure::Elsewhere(Redirect::Moved { slot, to })
+        }
+        Some((to, _)) => Failure::Elsewhere(Redirect::Ask { to }),
+        None => Failure::Server(text),
     }
 }
 
@@ -94,7 +135,7 @@ mod tests {
     fn of(line: &str) -> Failure {
         let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes());
         let error = value.and_then(redis::Value::extract_error).map(drop);
-        Failure::of(&error.err().unwrap_or_else(|| (ErrorKind::Client, "no error").into()))
+        Failure::of(&error.err().unwrap_or_else(|| (ErrorKind::Client, "no error").into()), "asked")
     }
 
     #[test]
@@ -111,9 +152,21 @@ mod tests {
         {
             assert!(matches!(of(line), Failure::NotReady(_)), "{line}");
         }
-        assert!(matches!(of("OOM command not allowed"), Failure::Server(_)));
+        for line in [
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "OOM command not allowed when used memory > 'maxmemory'. script: f0, on @user_script:90.",
+            "ERR Error running script (call to f_0): @user_script:90: @user_script: 90: -OOM command not allowed",
+            "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist on disk.",
+            "CLUSTERDOWN Hash slot not served",
+        ] {
+            assert!(matches!(of(line), Failure::Unable(_)), "{line}: {:?}", of(line));
+        }
+        assert!(matches!(of("ERR something else"), Failure::Server(_)));
+        let moved = Redirect::Moved { slot: 3999, to: Endpoint::new("10.0.0.1", 6381) };
+        assert_eq!(of("MOVED 3999 10.0.0.1:6381"), Failure::Elsewhere(moved));
+        assert_eq!(of("ASK 3999 :6381"), Failure::Elsewhere(Redirect::Ask { to: Endpoint::new("asked", 6381) }));
         let broken = RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
-        assert!(matches!(Failure::of(&broken), Failure::Broken(_)));
+        assert!(matches!(Failure::of(&broken, "asked"), Failure::Broken(_)));
     }
 
     #[test]

@@ -5,16 +5,23 @@ use redis::{Cmd, Value, aio::MultiplexedConnection};
 use super::{
     failure::Failure,
     request::{Credits, by_hash, with_source},
+    role::Role,
+    slots,
 };
 use crate::store::{Counter, Plan, Purpose};
 
-/// An empty subject is never counted, so this key is nobody's.
-const PROBE_KEY: &str = "{rl:edgequota:}:connect-probe";
+/// A key that no subject's counter has: subjects are not empty and hold no bare brace. In a cluster it must be of a slot
+/// that the node has.
+fn probe_key(slot: Option<u16>) -> String {
+    let Some(slot) = slot else { return "{rl:edgequota:}:connect-probe".to_owned() };
+    let keys = (0..u32::MAX).map(|n| format!("{{rl:edgequota:{{{n}}}:connect-probe"));
+    keys.into_iter().find(|key| slots::of(key) == slot).unwrap_or_default()
+}
 
 /// Runs every command that counting needs, on a counter that no subject has. A connect is good only when this worked: a
 /// replica, a server that still loads its data and a missing ACL rule show here, and the script is loaded for the calls
 /// to come.
-pub(super) async fn probe(handle: &mut MultiplexedConnection) -> Result<Option<String>, Failure> {
+pub(super) async fn probe(handle: &mut MultiplexedConnection, slot: Option<u16>) -> Result<Option<String>, Failure> {
     let numbers = edgequota_policy::Numbers {
         average: 1,
         burst: 2,
@@ -25,10 +32,18 @@ pub(super) async fn probe(handle: &mut MultiplexedConnection) -> Result<Option<S
     };
     let mut plan = Plan::new(Purpose::Spend, String::new());
     let counter = Counter { cost: 1, numbers, enforce: true, min_ttl_ms: 0 };
-    plan.push(counter, |key| key.push_str(PROBE_KEY));
+    let probe_key = probe_key(slot);
+    plan.push(counter, |key| key.push_str(&probe_key));
     let plan = [plan];
     let mut delete = Cmd::new();
-    delete.arg("DEL").arg(PROBE_KEY);
+    delete.arg("DEL").arg(&probe_key);
+    let mut asking = Cmd::new();
+    asking.arg("ASKING");
+    if slot.is_some()
+        && let Err(Failure::NoPermission(text)) = answer(handle, &asking).await
+    {
+        return Ok(Some(format!("+asking is missing ({text})")));
+    }
     // The second count finds the counter of the first and the script loaded.
     for command in [&delete, &with_source(&plan, Credits::Give), &by_hash(&plan, Credits::Give), &delete] {
         match answer(handle, command).await {
@@ -36,10 +51,22 @@ pub(super) async fn probe(handle: &mut MultiplexedConnection) -> Result<Option<S
             // The ACL may name the keys of one `key_prefix` only: whether those are allowed, the first call tells.
             Err(failure) if failure.is_about_keys() => return Ok(None),
             Err(Failure::NoPermission(text)) => return Ok(Some(text)),
+            // The slot went elsewhere in the meantime; the node counts for others.
+            Err(Failure::Elsewhere(_)) if slot.is_some() => return Ok(None),
             Err(failure) => return Err(failure),
         }
     }
     Ok(None)
+}
+
+/// `ROLE` says `master`. A replica may be writable, so it is not enough that a write succeeds.
+pub(super) async fn is_primary(handle: &mut MultiplexedConnection) -> Result<(), Failure> {
+    let mut role = Cmd::new();
+    role.arg("ROLE");
+    match Role::of(&answer(handle, &role).await?) {
+        Some(Role::Primary(_)) => Ok(()),
+        _ => Err(Failure::NotWritable("it is not the primary".to_owned())),
+    }
 }
 
 /// `maxmemory-policy`; refused twice: unknown.
@@ -60,7 +87,7 @@ pub(super) async fn eviction_policy(handle: &mut MultiplexedConnection) -> Optio
 }
 
 async fn answer(handle: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, Failure> {
-    handle.send_packed_command(command).await.and_then(Value::extract_error).map_err(|error| Failure::of(&error))
+    handle.send_packed_command(command).await.and_then(Value::extract_error).map_err(|error| Failure::of(&error, ""))
 }
 
 /// So that `CLIENT LIST` shows whose connection it is. Refused: it has no name.

@@ -1,8 +1,8 @@
 //! The task that keeps one slot supplied with a good connection.
 //!
-//! A connection is replaced when it breaks, when the server cannot count any more (READONLY, LOADING, MASTERDOWN),
-//! when nothing was received for `redis.read_timeout` with calls outstanding, and when settings or the password file
-//! change; in the last case the old one serves until the new one counted. Certificates are read for each connection.
+//! A connection is replaced when it breaks, when the server cannot count any more (READONLY, MASTERDOWN), when nothing was
+//! received for `redis.read_timeout` with calls outstanding, and when the target, settings or the password file change; in
+//! the last cases the old one serves until the new one counted. Certificates are read for each connection.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -17,17 +17,22 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{
-    PING, Primary, Slot,
-    backoff::Backoff,
-    connect::{self, Made},
-    connection::Connection,
+use super::{PING, Primary, Slot, connection::Connection, health::Problem};
+use crate::store::redis::{
+    budget::Permit,
+    changed,
+    connect::{self, ConnectError, Made},
     failure::Failure,
+    probe,
+    target::{Place, Target},
 };
-use crate::clock::micros;
 
 /// A connection that ends sooner is treated like a failed connect, so that no server state makes a tight loop.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// A server that refused something is tried again so often, whether or not there are calls.
+const PROBLEM_EVERY: Duration = Duration::from_secs(5);
+/// The longest that this may take.
+const PROBE: Duration = Duration::from_secs(1);
 /// How often a password file is looked at (the kubelet needs up to a minute to change it).
 const PASSWORD_EVERY: Duration = Duration::from_secs(5);
 
@@ -72,47 +77,76 @@ impl Drop for Leave {
     }
 }
 
-/// Runs until the process's counting ends.
+/// What a connection must be like.
+struct Wishes {
+    settings: watch::Receiver<Arc<Redis>>,
+    target: watch::Receiver<Target>,
+}
+
+impl Wishes {
+    fn now(&mut self) -> (Arc<Redis>, Target) {
+        (self.settings.borrow_and_update().clone(), self.target.borrow_and_update().clone())
+    }
+
+    /// Ready when they changed; never once nobody can change them any more.
+    async fn changed(&mut self) {
+        tokio::select! {
+            () = changed(&mut self.settings) => {}
+            () = changed(&mut self.target) => {}
+        }
+    }
+}
+
+/// Runs until the server is no longer counted on.
 pub(super) async fn supervise(mut leave: Leave) {
     let (primary, slot) = (Arc::clone(&leave.primary), leave.slot);
-    let mut changes = primary.settings.clone();
-    let mut backoff = Backoff::new();
+    let mut wishes = Wishes { settings: primary.common.settings(), target: primary.target.clone() };
     loop {
-        let settings = changes.borrow_and_update().clone();
-        primary.adopt(&settings);
+        let (settings, target) = wishes.now();
+        let Some(place) = target.place() else {
+            if target == Target::Nowhere {
+                primary.give_up(slot);
+                leave.tried();
+            }
+            tokio::select! {
+                () = wishes.changed() => continue,
+                () = primary.stop.cancelled() => return,
+            }
+        };
         let made = tokio::select! {
-            made = make(&primary, &settings) => made,
+            made = make(&primary, slot, &settings, place) => made,
             () = keep(&primary, slot, &settings) => return,
+            () = wishes.changed() => {
+                primary.dialling.start_over().await;
+                continue;
+            }
             () = primary.stop.cancelled() => return,
         };
-        let born = Instant::now();
         let end = match made {
-            Ok((made, password)) => {
-                let connection = install(&primary, slot, made);
+            Ok((made, permit, password)) => {
+                let born = Instant::now();
+                let connection = install(&primary, slot, place, made, permit);
                 leave.tried();
-                tend(&primary, &connection, &mut changes, &settings, &password).await
+                let end = tend(&primary, &connection, place, &mut wishes, &settings, &password).await;
+                if end == End::Lost && born.elapsed() < SHORT_LIFE {
+                    primary.dialling.short_lived().await;
+                }
+                end
             }
             Err(error) => {
+                primary.tries.send_modify(|tries| tries.failed = true);
                 leave.tried();
-                primary.counted.redis_errors.inc();
+                primary.common.counted.redis_errors.inc();
                 tracing::warn!(%error, "no connection to redis");
                 End::Lost
             }
         };
         match end {
             End::Stop => return,
-            End::Replace => backoff.reset(),
+            End::Replace => primary.dialling.start_over().await,
             End::Lost => {
                 primary.look_around();
-                if born.elapsed() >= SHORT_LIFE {
-                    backoff.reset();
-                    continue;
-                }
-                tokio::select! {
-                    () = pause(&primary, backoff.delay(), &mut changes) => {}
-                    () = keep(&primary, slot, &settings) => return,
-                    () = primary.stop.cancelled() => return,
-                }
+                primary.doubts.notify_one();
             }
         }
     }
@@ -135,16 +169,45 @@ async fn keep(primary: &Primary, slot: usize, settings: &Redis) {
     std::future::pending::<()>().await;
 }
 
-async fn make(primary: &Primary, settings: &Redis) -> Result<(Made, SecretString), connect::ConnectError> {
-    let password = connect::password(settings).await?;
-    let made = connect::connect(settings, &password, &primary.node).await?;
-    Ok((made, password))
+/// One attempt, when it is this slot's turn and there is room for a connection more.
+async fn make(
+    primary: &Primary,
+    slot: usize,
+    settings: &Redis,
+    place: &Place,
+) -> Result<(Made, Permit, SecretString), ConnectError> {
+    let mut turn = primary.dialling.turn().await;
+    let budget = &primary.common.budget;
+    let permit = match budget.one_now(&place.endpoint) {
+        Some(permit) => permit,
+        None => {
+            // The old connection makes room; until the new one is there the others serve.
+            if let Some(connection) = primary.slots[slot].connection.swap(None) {
+                connection.condemn();
+            }
+            budget.one(&place.endpoint).await
+        }
+    };
+    let attempt = async {
+        let password = connect::password(settings).await?;
+        let made = connect::connect(settings, place, &password, &primary.common.node).await?;
+        Ok((made, permit, password))
+    };
+    let attempt = attempt.await;
+    match &attempt {
+        Ok(_) => turn.succeeded(),
+        Err(_) => turn.failed(),
+    }
+    attempt
 }
 
-fn install(primary: &Primary, slot: usize, made: Made) -> Arc<Connection> {
+fn install(primary: &Primary, slot: usize, place: &Place, made: Made, permit: Permit) -> Arc<Connection> {
     if let Some(message) = &made.permission {
-        primary.counted.permission_errors.inc();
-        primary.report_permission(message);
+        primary.common.counted.permission_errors.inc();
+        primary.report(Problem::rule(message));
+    }
+    if let Some(message) = &made.unable {
+        primary.report(Problem::unable(message));
     }
     if let Some(policy) = &made.eviction {
         let evicts = policy != "noeviction";
@@ -152,35 +215,20 @@ fn install(primary: &Primary, slot: usize, made: Made) -> Arc<Connection> {
             tracing::warn!(%policy, "redis may evict counters, each eviction hands out a burst: set maxmemory-policy noeviction");
         }
     }
-    tracing::info!(endpoint = %made.endpoint, slot, "connected to redis");
-    let connection = Arc::new(Connection::new(made.handle, made.fate));
+    tracing::info!(endpoint = %place.endpoint, slot, "connected to redis");
+    let connection = Arc::new(Connection::new(place.endpoint.clone(), permit, made.handle, made.fate));
     primary.slots[slot].connection.store(Some(Arc::clone(&connection)));
     primary.close_breaker("connected");
     primary.connected.notify_waiters();
+    primary.dialling.now();
     connection
-}
-
-/// Sits out a failed connect.
-async fn pause(primary: &Primary, delay: Duration, changes: &mut watch::Receiver<Arc<Redis>>) {
-    tokio::select! {
-        () = sleep(delay) => {}
-        () = primary.connected.notified() => {}
-        () = primary.kick.notified() => {}
-        () = changed(changes) => {}
-    }
-}
-
-/// Ready when the settings changed; never once nobody can change them any more.
-async fn changed(changes: &mut watch::Receiver<Arc<Redis>>) {
-    if changes.changed().await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }
 
 async fn tend(
     primary: &Primary,
     connection: &Connection,
-    changes: &mut watch::Receiver<Arc<Redis>>,
+    place: &Place,
+    wishes: &mut Wishes,
     settings: &Redis,
     password: &SecretString,
 ) -> End {
@@ -192,12 +240,24 @@ async fn tend(
             () = primary.stop.cancelled() => return End::Stop,
             () = connection.condemned() => return End::Lost,
             () = connection.attention() => {
-                if !still_answers(primary, connection, settings).await {
+                let answers = tokio::select! {
+                    answers = still_answers(primary, connection, settings) => answers,
+                    // Whoever is silent here is not waited for when it is known who counts instead.
+                    () = wishes.changed() => return End::Replace,
+                };
+                if !answers {
                     connection.condemn();
                     return End::Lost;
                 }
             }
-            () = changed(changes) => return End::Replace,
+            () = wishes.changed() => return End::Replace,
+            () = sleep(PROBLEM_EVERY), if primary.has_problem.load(Ordering::Relaxed) => {
+                let mut handle = connection.handle();
+                let probed = timeout(PROBE, probe::probe(&mut handle, place.slot)).await;
+                if matches!(probed, Ok(Ok(None))) {
+                    primary.mended();
+                }
+            }
             () = &mut new_password => {
                 tracing::info!("redis.password_file changed");
                 return End::Replace;
@@ -212,8 +272,8 @@ async fn still_answers(primary: &Primary, connection: &Connection, settings: &Re
     let mut ping = Cmd::new();
     ping.arg("PING");
     loop {
-        let asked_us = micros(primary.start.elapsed());
-        let exchange = primary.exchange(connection, &ping, PING);
+        let asked_us = primary.common.now_us();
+        let exchange = primary.exchange(connection, &ping, PING, false);
         let answer = async {
             match settings.read_timeout.non_zero() {
                 Some(patience) => timeout(patience, exchange).await.ok(),

@@ -8,26 +8,32 @@ use std::sync::{
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 
+use crate::store::redis::{budget::Permit, endpoint::Endpoint};
+
 /// A connection. Answers come in the order of the calls, so the newest answered call tells how many are not.
 pub(super) struct Connection {
+    endpoint: Endpoint,
+    /// It goes back when this is dropped.
+    _permit: Permit,
     handle: MultiplexedConnection,
     fate: Arc<Fate>,
     sent: AtomicU64,
     answered: AtomicU64,
     answered_us: AtomicU64,
+    busy_us: AtomicU64,
     waiting: AtomicU64,
     attention: Notify,
 }
 
 /// Whether the connection is still good; known to the reader of the socket too.
 #[derive(Debug, Default)]
-pub(super) struct Fate {
+pub(in super::super) struct Fate {
     condemned: AtomicBool,
     told: Notify,
 }
 
 impl Fate {
-    pub(super) fn condemn(&self) {
+    pub(in super::super) fn condemn(&self) {
         self.condemned.store(true, Ordering::Release);
         self.told.notify_one();
     }
@@ -56,13 +62,21 @@ impl Drop for Waiting<'_> {
 }
 
 impl Connection {
-    pub(super) fn new(handle: MultiplexedConnection, fate: Arc<Fate>) -> Connection {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        permit: Permit,
+        handle: MultiplexedConnection,
+        fate: Arc<Fate>,
+    ) -> Connection {
         Connection {
+            endpoint,
+            _permit: permit,
             handle,
             fate,
             sent: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             answered_us: AtomicU64::new(0),
+            busy_us: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             attention: Notify::new(),
         }
@@ -70,6 +84,11 @@ impl Connection {
 
     pub(super) fn handle(&self) -> MultiplexedConnection {
         self.handle.clone()
+    }
+
+    /// Where it leads to.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -87,7 +106,10 @@ impl Connection {
     }
 
     /// Counts a call that is about to be sent.
-    pub(super) fn send(&self, load: Load) -> Waiting<'_> {
+    pub(super) fn send(&self, load: Load, now_us: impl FnOnce() -> u64) -> Waiting<'_> {
+        if self.unanswered() == 0 {
+            self.busy_us.store(now_us(), Ordering::Relaxed);
+        }
         self.waiting.fetch_add(load.requests, Ordering::Relaxed);
         let number = self.sent.fetch_add(load.plans, Ordering::Relaxed) + load.plans;
         Waiting { connection: self, number, requests: load.requests }
@@ -111,6 +133,11 @@ impl Connection {
     /// When the newest answer came, microseconds since the store's start; zero: never.
     pub(super) fn answered_us(&self) -> u64 {
         self.answered_us.load(Ordering::Relaxed)
+    }
+
+    /// Since when there is a call without an answer, microseconds since the store's start; `None`: there is none.
+    pub(super) fn busy_us(&self) -> Option<u64> {
+        (self.unanswered() > 0).then(|| self.busy_us.load(Ordering::Relaxed))
     }
 
     /// Asks the supervisor to find out whether the server still answers.

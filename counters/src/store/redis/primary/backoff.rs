@@ -11,20 +11,18 @@ pub(super) struct Backoff {
     next: Duration,
 }
 
-impl Backoff {
-    pub(super) fn new() -> Backoff {
+impl Default for Backoff {
+    fn default() -> Backoff {
         Backoff { next: FIRST }
     }
+}
 
+impl Backoff {
     /// Between zero and the current bound, which then doubles.
     pub(super) fn delay(&mut self) -> Duration {
         let delay = self.next.mul_f64(fastrand::f64());
         self.next = (self.next * 2).min(LAST);
         delay
-    }
-
-    pub(super) fn reset(&mut self) {
-        self.next = FIRST;
     }
 }
 
@@ -34,7 +32,7 @@ mod tests {
 
     #[test]
     fn doubles_to_thirty_seconds_and_is_jittered() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         let mut bound = FIRST;
         let mut delays = Vec::new();
         for _ in 0..50 {
@@ -46,7 +44,5 @@ mod tests {
         assert!(delays.iter().any(|d| *d > Duration::from_secs(4)));
         delays.dedup();
         assert_eq!(delays.len(), 50, "no two delays are alike");
-        backoff.reset();
-        assert!(backoff.delay() <= FIRST);
     }
 }
