@@ -30,6 +30,8 @@ async fn survives(weather: Weather) {
     let world = World::new(set).await;
     world.recovered(&ask(limit("default", 10, FailurePolicy::FailClosed), "acme")).await;
     let traffic = Traffic::start(&world, &["acme", "b", "c", "d", "e"]);
+    let passing = Traffic::under(&world, &["f", "g", "h"], FailurePolicy::PassThrough);
+    let local = Traffic::under(&world, &["i", "j", "k"], FailurePolicy::InMemoryFallback);
     traffic.decided().await;
     let before = world.counters.stats();
 
@@ -44,9 +46,11 @@ async fn survives(weather: Weather) {
     eventually("all is well", || async { world.counters.healthy() }).await;
     let clients = || server.text(&["CLIENT", "LIST"]).matches("name=edgequota-").count();
     eventually("there are as many connections as before", || async { clients() <= 2 }).await;
-    let tally = traffic.end().await;
-    assert!(tally.lost > 0 && tally.slowest < DEADLINE + LITTLE, "{weather:?}: {tally:?}");
-    println!("{weather:?}: {tally:?}");
+    for (policy, traffic) in [("failClosed", traffic), ("passThrough", passing), ("inMemoryFallback", local)] {
+        let tally = traffic.end().await;
+        assert!(tally.lost > 0 && tally.slowest < DEADLINE + LITTLE, "{weather:?}, {policy}: {tally:?}");
+        println!("{weather:?}, {policy}: {tally:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

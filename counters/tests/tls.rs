@@ -8,6 +8,7 @@ use edgequota_policy::limit::FailurePolicy;
 use crate::support::{
     asks::{ask, limit},
     server::RedisServer,
+    topology::{Replicated, Sharded, Watched},
     world::{World, by_store, settings},
 };
 
@@ -32,9 +33,84 @@ fn certificates(folder: &Path) {
     }
 }
 
+/// Certificates in a folder, and the arguments of a server that has them and wants ours.
+struct Trust(tempfile::TempDir);
+
+impl Trust {
+    fn new() -> Trust {
+        // Another test of this process may have been first.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let folder = tempfile::tempdir().expect("a folder");
+        certificates(folder.path());
+        Trust(folder)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_string_lossy().into_owned()
+    }
+
+    fn server(&self) -> Vec<(&'static str, String)> {
+        let files = [("tls-cert-file", "server.crt"), ("tls-key-file", "server.key"), ("tls-ca-cert-file", "ca.crt")];
+        let files = files.map(|(option, name)| (option, self.path(name)));
+        [("tls-port", "{tls}".to_owned())].into_iter().chain(files).collect()
+    }
+
+    fn arguments(&self, more: &[&str]) -> Vec<String> {
+        let ours = self.server().into_iter().flat_map(|(option, value)| [format!("--{option}"), value]);
+        ours.chain(more.iter().map(|arg| (*arg).to_owned())).collect()
+    }
+
+    fn client(&self) -> PeerTls {
+        PeerTls {
+            enabled: true,
+            cert_file: self.path("client.crt"),
+            key_file: self.path("client.key"),
+            ca_file: self.path("ca.crt"),
+            server_name: "redis.test".to_owned(),
+            insecure_skip_verify: false,
+        }
+    }
+}
+
+fn words(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).collect()
+}
+
+async fn counts(set: Redis) {
+    let world = World::new(set).await;
+    for subject in ["a", "b", "c", "d", "e"] {
+        let asks = [ask(limit("default", 100, FailurePolicy::FailClosed), subject)];
+        world.recovered(&asks[0]).await;
+        assert!(by_store(&world.verdict(&asks).await));
+    }
+    assert!(world.counters.healthy());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_have_tls_of_their_own_or_the_servers() {
+    let trust = Trust::new();
+    let set = Replicated::start_with(&words(&trust.arguments(&["--tls-replication", "yes"]))).await;
+    let lines: Vec<String> = trust.server().iter().map(|(option, value)| format!("{option} {value}")).collect();
+    let stand = Watched::before(set, &format!("{}\ntls-replication yes", lines.join("\n")));
+    // Nothing said: the Sentinels are spoken to as the servers.
+    counts(Redis { tls: trust.client(), ..stand.settings() }).await;
+    // In the clear with the ones, by TLS with the others.
+    let endpoints = stand.sentinels.iter().map(RedisServer::address).collect();
+    let sentinel_tls = Some(PeerTls::default());
+    counts(Redis { tls: trust.client(), sentinel_tls, endpoints, ..stand.settings() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_spoken_to_by_tls() {
+    let trust = Trust::new();
+    let cluster =
+        Sharded::start_with(&words(&trust.arguments(&["--tls-cluster", "yes", "--tls-replication", "yes"]))).await;
+    counts(Redis { tls: trust.client(), ..cluster.settings() }).await;
+}
+
 #[tokio::test]
 async fn certificates_are_checked_both_ways() {
-    rustls::crypto::aws_lc_rs::default_provider().install_default().expect("first in this process");
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let folder = tempfile::tempdir().expect("a folder");
     certificates(folder.path());
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();

@@ -12,6 +12,8 @@ use std::{
 pub struct RedisServer {
     child: Child,
     pub port: u16,
+    /// Where it speaks TLS, if it was told to, by `{tls}` in its arguments.
+    pub tls_port: Option<u16>,
     start: Start,
 }
 
@@ -20,7 +22,8 @@ struct Start {
     extra: Vec<String>,
     /// Its own, with what it keeps there.
     dir: tempfile::TempDir,
-    /// What stands in its configuration file, when it needs one that it can write; `{port}` becomes the port.
+    /// What stands in its configuration file, when it needs one that it can write; as in the arguments `{port}` becomes the
+    /// port, `{tls}` that of TLS.
     file: Option<String>,
     /// What it says when it is ready.
     ready: &'static str,
@@ -34,7 +37,12 @@ impl RedisServer {
     /// With more arguments of redis-server; `{port}` in them becomes the port.
     pub fn start_with(extra: &[&str]) -> RedisServer {
         let common = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"];
-        RedisServer::begin(&[&common, extra].concat(), None, "Ready to accept connections")
+        let tls = extra.contains(&"{tls}").then(free_port);
+        let text = tls.unwrap_or_default().to_string();
+        let extra: Vec<&str> = extra.iter().map(|arg| if *arg == "{tls}" { &text } else { *arg }).collect();
+        let mut server = RedisServer::begin(&[&common[..], &extra].concat(), None, "Ready to accept connections");
+        server.tls_port = tls;
+        server
     }
 
     /// One that is ready before it has read its data, for which it takes so long a key.
@@ -47,8 +55,12 @@ impl RedisServer {
 
     /// A Sentinel with these lines in its file.
     pub fn sentinel(file: &str) -> RedisServer {
+        let tls = file.contains("{tls}").then(free_port);
+        let file = file.replace("{tls}", &tls.unwrap_or_default().to_string());
         let file = format!("port {{port}}\nbind 127.0.0.1\n{file}\n");
-        RedisServer::begin(&["--sentinel"], Some(file), "+monitor master")
+        let mut server = RedisServer::begin(&["--sentinel"], Some(file), "+monitor master");
+        server.tls_port = tls;
+        server
     }
 
     fn begin(extra: &[&str], file: Option<String>, ready: &'static str) -> RedisServer {
@@ -59,7 +71,7 @@ impl RedisServer {
             let port = free_port();
             start.write_file(port);
             if let Some(child) = start.launch(port) {
-                return RedisServer { child, port, start };
+                return RedisServer { child, port, tls_port: None, start };
             }
         }
         panic!("redis-server did not start on any of twenty ports");
@@ -67,6 +79,16 @@ impl RedisServer {
 
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The port by which other servers know it.
+    pub fn known_port(&self) -> u16 {
+        self.tls_port.unwrap_or(self.port)
+    }
+
+    /// That port as an address.
+    pub fn known_address(&self) -> String {
+        format!("127.0.0.1:{}", self.known_port())
     }
 
     /// The directory that it writes to.

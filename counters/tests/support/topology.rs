@@ -17,7 +17,7 @@ pub const MASTER: &str = "mymaster";
 fn settings(mode: RedisMode, servers: &[&RedisServer]) -> Redis {
     Redis {
         mode,
-        endpoints: servers.iter().map(|server| server.address()).collect(),
+        endpoints: servers.iter().map(|server| server.known_address()).collect(),
         pool_size: 3,
         deadline: GoDuration::new(Duration::from_millis(1000)),
         ..Redis::default()
@@ -39,7 +39,7 @@ impl Replicated {
         let extra = [&["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"], extra].concat();
         let servers: Vec<RedisServer> = (0..3).map(|_| RedisServer::start_with(&extra)).collect();
         for replica in &servers[1..] {
-            replica.run(&["REPLICAOF", "127.0.0.1", &servers[0].port.to_string()]);
+            replica.run(&["REPLICAOF", "127.0.0.1", &servers[0].known_port().to_string()]);
         }
         let set = Replicated { servers };
         set.in_step(0).await;
@@ -58,7 +58,7 @@ impl Replicated {
     /// An operator makes another one the primary.
     pub fn promote(&self, primary: usize) {
         self.servers[primary].run(&["REPLICAOF", "NO", "ONE"]);
-        let port = self.servers[primary].port.to_string();
+        let port = self.servers[primary].known_port().to_string();
         for (_, replica) in self.servers.iter().enumerate().filter(|(i, _)| *i != primary) {
             let _ = replica.try_run(&["REPLICAOF", "127.0.0.1", &port]);
         }
@@ -83,11 +83,14 @@ impl Watched {
 
     /// With more lines in the files of the Sentinels.
     pub async fn start_with(lines: &str) -> Watched {
-        let set = Replicated::start().await;
+        Watched::before(Replicated::start().await, lines)
+    }
+
+    pub fn before(set: Replicated, lines: &str) -> Watched {
         let file = format!(
             "{lines}\nsentinel monitor {MASTER} 127.0.0.1 {} 2\nsentinel down-after-milliseconds {MASTER} 500\n\
              sentinel failover-timeout {MASTER} 3000\n",
-            set.servers[0].port
+            set.servers[0].known_port()
         );
         let sentinels = (0..3).map(|_| RedisServer::sentinel(&file)).collect();
         Watched { set, sentinels }
@@ -118,7 +121,7 @@ impl Watched {
             redis::from_redis_value::<(String, u16)>(named).ok()
         });
         let (_, port) = sentinel?;
-        self.set.servers.iter().position(|server| server.port == port)
+        self.set.servers.iter().position(|server| server.known_port() == port)
     }
 }
 

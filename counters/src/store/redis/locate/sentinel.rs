@@ -247,7 +247,13 @@ async fn hear(scout: &Scout<'_>, sentinel: &Sentinel, news: &mpsc::Sender<News>)
 }
 
 fn login<'a>(settings: &'a Redis, password: &'a SecretString) -> Login<'a> {
-    Login { username: &settings.sentinel_username, password, db: 0, ..connect::login(settings, password) }
+    Login {
+        username: &settings.sentinel_username,
+        password,
+        db: 0,
+        tls: settings.sentinel_tls.as_ref().unwrap_or(&settings.tls),
+        ..connect::login(settings, password)
+    }
 }
 
 /// The new primary of `master` in a message of `+switch-master`: name, old host, old port, new host, new port.
