@@ -99,15 +99,16 @@ impl Redis {
         let Some(runtime) = self.crew.enlist(seat) else { return };
         self.topology.load().attach(seat, &runtime);
         let mut steward = self.steward.lock().unwrap_or_else(PoisonError::into_inner);
-        // The spare seat's runtime outlives those of the workers.
-        let has_one =
-            steward.as_ref().is_some_and(|(by, task)| !task.is_finished() && (*by == seat || *by == Seat::Spare));
-        if !has_one && (seat == Seat::Spare || steward.as_ref().is_none_or(|(_, task)| task.is_finished())) {
-            if let Some((_, before)) = steward.take() {
-                before.abort();
-            }
-            *steward = Some((seat, runtime.spawn(Arc::clone(self).follow()).abort_handle()));
+        // The spare seat's runtime outlives those of the workers, so it takes over from them.
+        let stays =
+            |(by, task): &(Seat, AbortHandle)| !task.is_finished() && (*by == Seat::Spare || seat != Seat::Spare);
+        if steward.as_ref().is_some_and(stays) {
+            return;
         }
+        if let Some((_, before)) = steward.take() {
+            before.abort();
+        }
+        *steward = Some((seat, runtime.spawn(Arc::clone(self).follow()).abort_handle()));
     }
 
     /// How long a request may wait for its answer.

@@ -9,8 +9,9 @@ use crate::{
 pub(super) fn check(rules: &mut Rules<'_>, block: &str, redis: &Redis) {
     for (i, endpoint) in redis.endpoints.iter().enumerate() {
         if !address::is_endpoint(endpoint) {
-            // What stands before an `@` may be a password.
-            let address = endpoint.rsplit_once('@').map(|(_, address)| format!("[REDACTED]@{address}"));
+            // What stands before an `@` may be a password, in a URL (which `shown` knows) and elsewhere.
+            let address = endpoint.rsplit_once('@').filter(|(before, _)| !before.contains("://"));
+            let address = address.map(|(_, address)| format!("[REDACTED]@{address}"));
             let written = shown(address.as_ref().unwrap_or(endpoint));
             let message = format!("invalid {block}.endpoints {written}: host:port is expected");
             rules.add(format!("{block}.endpoints[{i}]"), message);
