@@ -18,7 +18,10 @@ use edgequota_ops::{
     tls::{ServerTls, TlsError},
 };
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinError, JoinHandle},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -159,19 +162,8 @@ impl Bound {
         let measured = Measured::register(&options.metrics, &publisher, &fleet);
         let (newer, newer_receiver) = mpsc::channel(16);
 
-        let state_of_api = ApiState {
-            publisher: Arc::clone(&publisher),
-            fleet: fleet.clone(),
-            history: Arc::clone(&history),
-            status: Arc::clone(&status),
-            decider: options.counters.decider(),
-            trusted_proxies: settings.server.trusted_proxies.clone().into(),
-            environment: Arc::new(options.environment.clone()),
-            checks: Arc::new(tokio::sync::Semaphore::new(2)),
-            token: admin::AdminToken::new(&settings.admin),
-            counter_calls: Arc::new(tokio::sync::Semaphore::new(4)),
-        };
-        let router = admin::router(shared(&options, &publisher)).merge(api::router(state_of_api));
+        let api = api::router(api_state(&options, &settings, &publisher, &fleet, &history, &status));
+        let router = admin::router(shared(&options, &publisher)).merge(api);
         let admin = tokio::spawn(admin.serve(router, closing.clone()));
         info!(listener = "admin", address = %admin_addr, "listening");
         info!(listener = "grpc", address = %grpc_addr, "listening");
@@ -203,15 +195,7 @@ impl Bound {
             leaving: leaving.clone(),
         };
         let keeping = tokio::spawn(keeper.run(Watched { first, watch, poke }, newer_receiver));
-        let shutdown = options.shutdown.clone();
-        let keeping = tokio::spawn(async move {
-            let ended = keeping.await;
-            if let Err(error) = &ended {
-                tracing::error!(%error, "the task that publishes policies failed: the process ends");
-                shutdown.advance(Stage::Draining);
-            }
-            ended
-        });
+        let keeping = tokio::spawn(end_with(keeping, options.shutdown.clone()));
         let stream = serve::Shared::new(
             publisher,
             fleet,
@@ -247,6 +231,39 @@ impl Bound {
         let _ = tokio::time::timeout(LAST_WORDS, admin).await;
         info!("control plane stopped");
         kept.map_err(|error| StartError::Publishing(error.to_string()))
+    }
+}
+
+/// Without the task that publishes policies the process leaves.
+async fn end_with(keeping: JoinHandle<()>, shutdown: Shutdown) -> Result<(), JoinError> {
+    let ended = keeping.await;
+    if let Err(error) = &ended {
+        tracing::error!(%error, "the task that publishes policies failed: the process ends");
+        shutdown.advance(Stage::Draining);
+    }
+    ended
+}
+
+/// What the endpoints of the control plane need to know.
+fn api_state(
+    options: &Options,
+    settings: &Settings,
+    publisher: &Arc<Publisher>,
+    fleet: &Fleet,
+    history: &Arc<History>,
+    status: &Arc<Status>,
+) -> ApiState {
+    ApiState {
+        publisher: Arc::clone(publisher),
+        fleet: fleet.clone(),
+        history: Arc::clone(history),
+        status: Arc::clone(status),
+        decider: options.counters.decider(),
+        trusted_proxies: settings.server.trusted_proxies.clone().into(),
+        environment: Arc::new(options.environment.clone()),
+        checks: Arc::new(tokio::sync::Semaphore::new(2)),
+        token: admin::AdminToken::new(&settings.admin),
+        counter_calls: Arc::new(tokio::sync::Semaphore::new(4)),
     }
 }
 

@@ -137,6 +137,27 @@ async fn a_dead_primary_costs_its_own_subjects_until_its_replica_takes_over() {
     println!("a dead shard: {dying:?}, the others: {others:?}");
 }
 
+/// Who has as many connections as there may be still learns who has which slots.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_map_is_followed_without_room_for_another_connection() {
+    let mut cluster = Sharded::start_with(&["--cluster-require-full-coverage", "no"]).await;
+    let mut set = cluster.settings();
+    set.pool_size = 2;
+    let world = World::new(set).await;
+    let names = subjects(&cluster);
+    for subject in &names {
+        world.recovered(&ask(strict("default", 10), subject)).await;
+    }
+    // Everybody is asked anew.
+    world.edit(|redis| redis.deadline = GoDuration::new(Duration::from_millis(900)));
+    let traffic = Traffic::start(&world, &names.each_ref().map(String::as_str));
+    traffic.decided().await;
+    cluster.nodes[0].kill();
+    at_last("its replica counts", || async { cluster.nodes[3].script_calls() > 0 && world.counters.healthy() }).await;
+    traffic.decided().await;
+    traffic.end().await;
+}
+
 /// Silence of one opens no other's breaker, and costs nobody else anything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_primary_costs_the_others_nothing() {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use edgequota_policy::GoDuration;
+use edgequota_config::settings::Redis;
+use edgequota_counters::store::Purpose;
+use edgequota_policy::{GoDuration, limit::FailurePolicy};
 
 use crate::support::{
     asks::{ask, limit},
@@ -12,7 +14,6 @@ use crate::support::{
     traffic::Traffic,
     world::{World, settings},
 };
-use edgequota_policy::limit::FailurePolicy;
 
 const DEADLINE: Duration = Duration::from_millis(100);
 /// What a loaded machine may add.
@@ -76,6 +77,20 @@ async fn answers_that_are_none() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_are_reset() {
     survives(Weather::Reset).await;
+}
+
+/// It may have been executed. A debit may be repeated, which costs tokens; what an administrator adds may not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_addition_without_an_answer_is_not_repeated() {
+    let server = RedisServer::start();
+    let proxy = Proxy::before(server.port).await;
+    let world = World::new(Redis { endpoints: vec![format!("127.0.0.1:{}", proxy.port)], ..settings(&server) }).await;
+    let asks = [ask(limit("default", 100, FailurePolicy::FailClosed), "acme")];
+    world.recovered(&asks[0]).await;
+    world.decider.adjust(&asks, Purpose::Set(10)).await.expect("redis answers");
+    proxy.set(Weather::Cut);
+    assert!(world.decider.adjust(&asks, Purpose::Add(20)).await.is_err());
+    assert_eq!(server.hash("rl:edgequota:acme")["tokens"], "30");
 }
 
 /// Each answer comes later than anybody waits for it.

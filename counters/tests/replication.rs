@@ -17,6 +17,7 @@ use crate::support::{
     server::RedisServer,
     topology::Replicated,
     traffic::Traffic,
+    within,
     world::{World, by_store},
 };
 use crate::trouble::our_ids;
@@ -82,6 +83,21 @@ async fn a_dead_primary_is_left_for_the_one_that_is_promoted() {
     world.recovered(&asks[0]).await;
     assert!(by_store(&world.verdict(&asks).await));
     assert_eq!(set.servers[2].hash("rl:edgequota:late")["tokens"], "9");
+}
+
+/// However long it was away: it is seen to be there again, which ends the pauses between attempts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_comes_back_after_many_attempts_counts_soon() {
+    let mut set = Replicated::start().await;
+    let world = World::new(set.settings()).await;
+    let asks = [ask(limit("default", 1_000, FailurePolicy::FailClosed), "acme")];
+    world.recovered(&asks[0]).await;
+    set.servers[0].kill();
+    let errors = world.counters.stats().0;
+    // By now the pauses are up to half a minute.
+    at_last("it was tried often", || async { world.counters.stats().0 >= errors + 8 }).await;
+    set.servers[0].restart();
+    within(Duration::from_secs(5), "it counts", || async { by_store(&world.verdict(&asks).await) }).await;
 }
 
 /// Its writes succeed, so no error tells that it is a replica now: its `ROLE` does, which is looked at every 30 s.

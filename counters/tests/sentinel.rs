@@ -2,15 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use edgequota_policy::limit::FailurePolicy;
+use edgequota_policy::{GoDuration, limit::FailurePolicy};
 
 use crate::support::{
     asks::{ask, limit},
-    at_last, eventually,
+    at_last,
     topology::{MASTER, Watched},
     traffic::Traffic,
+    within,
     world::{World, by_store},
 };
+
+/// Far below the 30 s after which everybody is asked again.
+const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_primary_that_the_sentinels_name_counts() {
@@ -42,11 +46,31 @@ async fn a_switch_that_is_told_is_followed_at_once() {
     stand.sentinels[0].run(&["SENTINEL", "FAILOVER", MASTER]);
     at_last("another one is named", || async { stand.named().is_some_and(|named| named != 0) }).await;
     let named = stand.named().expect("it was just named");
-    eventually("it counts", || async { stand.set.servers[named].script_calls() > 0 }).await;
+    within(AT_ONCE, "it counts", || async { stand.set.servers[named].script_calls() > 0 }).await;
     traffic.decided().await;
     let tally = traffic.end().await;
     assert!(tally.slowest < Duration::from_millis(1500), "{tally:?}");
     println!("switch by hand: {tally:?}");
+}
+
+/// The old primary says nothing, with which nobody loses patience: only the Sentinels tell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_away_from_a_silent_primary_waits_for_no_word_of_it() {
+    let stand = Watched::start().await;
+    stand.settled().await;
+    let mut set = stand.settings();
+    set.deadline = GoDuration::new(Duration::from_millis(200));
+    set.read_timeout = GoDuration::new(Duration::ZERO);
+    let world = World::new(set).await;
+    let traffic = Traffic::start(&world, &["acme", "b", "c", "d"]);
+    traffic.decided().await;
+    stand.set.servers[0].freeze();
+    at_last("another one is named", || async { stand.named().is_some_and(|named| named != 0) }).await;
+    let named = stand.named().expect("it was just named");
+    within(AT_ONCE, "it counts", || async { stand.set.servers[named].script_calls() > 0 }).await;
+    traffic.decided().await;
+    stand.set.servers[0].thaw();
+    traffic.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

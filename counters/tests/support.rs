@@ -22,7 +22,8 @@ pub async fn at_last<F: Future<Output = bool>>(what: &str, check: impl FnMut() -
     within(Duration::from_secs(90), what, check).await;
 }
 
-async fn within<F: Future<Output = bool>>(limit: Duration, what: &str, mut check: impl FnMut() -> F) {
+/// The same with a limit of its own.
+pub async fn within<F: Future<Output = bool>>(limit: Duration, what: &str, mut check: impl FnMut() -> F) {
     let end = Instant::now() + limit;
     while !check().await {
         assert!(Instant::now() < end, "never happened: {what}");

@@ -174,41 +174,37 @@ impl Redis {
         self.topology.load().problem()
     }
 
-    /// Follows the servers, and the settings from one topology to another (a cluster or none, another number of connections):
-    /// the old one counts until the new one was tried.
+    /// Follows the servers, and the settings from one topology to another (a cluster or none, another number of connections).
     async fn follow(self: Arc<Self>) {
         let mut changes = self.settings.clone();
         loop {
             let settings = changes.borrow_and_update().clone();
             let topology = self.topology.load_full();
             // Between the embedded store and Redis nothing leads without a restart.
-            if topology.is_for(&settings) && settings.mode != RedisMode::Embedded {
+            let (ours, stays) = (settings.mode != RedisMode::Embedded, topology.is_for(&settings));
+            if ours && stays {
                 topology.adopt(&settings);
-            } else if settings.mode != RedisMode::Embedded {
-                let crew = Arc::clone(&self.crew);
-                let common = Common::new(&settings, Arc::clone(&self.counted), &self.node, crew);
-                let next = Arc::new(Topology::new(&Arc::new(common)));
-                let works = tokio::select! {
-                    () = next.follow() => false,
-                    () = topology.follow() => false,
-                    () = next.ready() => true,
-                    () = changed(&mut changes) => false,
-                    () = self.stop.cancelled() => return,
-                };
-                if works {
-                    self.crew.all().iter().for_each(|(seat, runtime)| next.attach(*seat, runtime));
-                    self.topology.store(next);
-                }
-                // With the settings that are in force by now.
-                changes.mark_changed();
             }
-            let topology = self.topology.load_full();
             tokio::select! {
+                next = self.another(&settings), if ours && !stays => self.topology.store(next),
                 () = topology.follow() => {}
                 () = changed(&mut changes) => {}
                 () = self.stop.cancelled() => return,
             }
         }
+    }
+
+    /// A topology for these settings, when it counts. Until then, however long that takes, the old one does.
+    async fn another(&self, settings: &Arc<settings::Redis>) -> Arc<Topology> {
+        let common = Common::new(settings, Arc::clone(&self.counted), &self.node, Arc::clone(&self.crew));
+        let next = Arc::new(Topology::new(&Arc::new(common)));
+        tokio::select! {
+            () = next.follow() => {}
+            () = next.ready() => {}
+        }
+        // Whoever came in the meantime has no connection there yet.
+        self.crew.all().iter().for_each(|(seat, runtime)| next.attach(*seat, runtime));
+        next
     }
 }
 

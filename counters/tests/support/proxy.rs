@@ -24,6 +24,8 @@ pub enum Weather {
     Partial,
     /// Answers are no answers.
     Garbage,
+    /// What is asked arrives; the answer does not, and the connection is gone.
+    Cut,
     /// Every connection is reset.
     Reset,
 }
@@ -88,7 +90,7 @@ async fn carry(mut client: TcpStream, server: u16, mut weather: watch::Receiver<
                 let written = match now {
                     Weather::Fair => client.write_all(&down[..n]).await,
                     Weather::Slow(delay) => {
-                        tokio::time::sleep(delay).await;
+                        super::pause(u64::try_from(delay.as_millis()).expect("a short one")).await;
                         client.write_all(&down[..n]).await
                     }
                     Weather::Partial => {
@@ -104,7 +106,7 @@ async fn carry(mut client: TcpStream, server: u16, mut weather: watch::Receiver<
                         drop(server);
                         return swallow(client).await;
                     }
-                    Weather::Reset => { let _ = client.set_zero_linger(); return }
+                    Weather::Cut | Weather::Reset => { let _ = client.set_zero_linger(); return }
                 };
                 if written.is_err() {
                     return;

@@ -78,9 +78,7 @@ impl Scout<'_> {
             }
         }
     }
-}
 
-impl Scout<'_> {
     /// What a look has come to. A rule that is missing somewhere is no obstacle when the primary was found all the same.
     fn looked(&self, found: bool, refused: &Mutex<Option<String>>) {
         let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -105,8 +105,11 @@ impl Cluster {
             }
         }
         let mut places: Vec<Endpoint> = settings.endpoints.iter().filter_map(|text| Endpoint::parse(text)).collect();
-        places.extend(self.all_nodes().iter().map(|node| node.endpoint.clone()));
-        places.dedup();
+        for node in self.all_nodes() {
+            if !places.contains(&node.endpoint) {
+                places.push(node.endpoint.clone());
+            }
+        }
         let end = Instant::now() + patience(settings);
         let question = &question;
         let mut asked: FuturesUnordered<_> = places
