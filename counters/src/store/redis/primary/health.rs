@@ -80,8 +80,7 @@ impl Primary {
     /// Silence towards everybody for a whole deadline opens the breaker; whatever was the reason, the supervisor begins to
     /// ping.
     fn judge_silence(&self, waited: u64) {
-        // A request's deadline begins a little before its call is sent.
-        let most_of_it_us = micros(self.common.deadline()) / 8 * 7;
+        let (deadline_us, now_us) = (micros(self.common.deadline()), self.common.now_us());
         let mut waiting = waited;
         let (mut answered_us, mut busy_us) = (0, u64::MAX);
         for slot in &self.slots {
@@ -91,8 +90,10 @@ impl Primary {
                 busy_us = busy_us.min(connection.busy_us().unwrap_or(u64::MAX));
             }
         }
-        if waiting >= BREAKER_WAITING && answered_us.max(busy_us).saturating_add(most_of_it_us) <= self.common.now_us()
-        {
+        let unanswered = answered_us.saturating_add(deadline_us) <= now_us;
+        // Nothing was owed before. A request's deadline begins a little before its call is sent, so not quite a whole one.
+        let owed = busy_us.saturating_add(deadline_us / 8 * 7) <= now_us;
+        if waiting >= BREAKER_WAITING && unanswered && owed {
             self.open_breaker("redis answers nobody");
         }
     }
